@@ -1,0 +1,1 @@
+"""Published protocols and speed, each one command."""

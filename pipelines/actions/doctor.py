@@ -1,0 +1,201 @@
+"""Is everything there that a run needs? Looks only; nothing is changed."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from pipelines import champion
+from pipelines import params as parameters
+from pipelines.bundle import MANIFEST, check_files
+from pipelines.errors import FuselineError
+from pipelines.params import AllParams
+from pipelines.storage import read_json
+
+State = Literal["ok", "warn", "fail"]
+PYTHON = ((3, 11), (3, 13))
+"""First version that works, and the first that no longer does: TF-Recommenders and Airflow meet in between."""
+LOCK = "requirements/all.txt"
+GIGABYTE = 10**9
+ENOUGH_DISK, TOO_LITTLE_DISK = 5 * GIGABYTE, GIGABYTE
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, what was found, and the next move when it is not well."""
+
+    name: str
+    state: State
+    found: str
+    do: str = ""
+
+
+def examine(*, root: Path, home: Path, params_file: Path) -> list[Check]:
+    """Every check, in the order in which one would put things right."""
+    checked, params = _params(params_file)
+    return [
+        _python(sys.version_info[:2]),
+        _lock(root / LOCK),
+        checked,
+        *([_data(root, params)] if params else []),
+        _disk(home),
+        _git(root),
+        _dvc(root),
+        _champion(home),
+    ]
+
+
+def _python(version: tuple[int, int]) -> Check:
+    found = ".".join(map(str, version))
+    if PYTHON[0] <= version < PYTHON[1]:
+        return Check("python", "ok", found)
+    return Check("python", "fail", found, "run `make env`, which looks for Python 3.11")
+
+
+def _lock(path: Path) -> Check:
+    """Whether the installed packages are the pinned ones; markers for other systems are not read."""
+    if not path.exists():
+        return Check("lock", "warn", f"{path} does not exist", "run from the project's root")
+    pinned = [line.split(";")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if "==" in line]
+    wrong = []
+    for name, _, version in (line.partition("==") for line in pinned if not line.startswith("#")):
+        try:
+            installed = importlib.metadata.version(name.split("[")[0])
+        except importlib.metadata.PackageNotFoundError:
+            installed = "not installed"
+        if installed != version:
+            wrong.append(f"{name} {installed}, not {version}")
+    if not wrong:
+        return Check("lock", "ok", f"{len(pinned)} packages as pinned")
+    shown = "; ".join(wrong[:3]) + ("; …" if len(wrong) > 3 else "")
+    return Check("lock", "warn", f"{len(wrong)} of {len(pinned)} packages differ: {shown}", "run `make env`")
+
+
+def _params(path: Path) -> tuple[Check, AllParams | None]:
+    try:
+        params = parameters.load(path)
+        for name, entry in params.models.items():
+            from pipelines import model_registry
+
+            model_registry.config(name, entry)
+    except FuselineError as error:
+        return Check("params", "fail", str(error.found or error.problem), error.do or f"edit {path}"), None
+    return Check("params", "ok", f"{path}: {len(params.models)} models"), params
+
+
+def _data(root: Path, params: AllParams) -> Check:
+    path = root / params.data.path
+    if not path.is_dir():
+        return Check("data", "fail", f"data.path {path} is no folder", "set data.path in params.yaml")
+    files = sum(1 for one in path.rglob("*") if one.suffix in {".parquet", ".csv", ".jsonl"})
+    if not files:
+        return Check("data", "fail", f"no .parquet, .csv or .jsonl under {path}", "put the export there")
+    return Check("data", "ok", f"{files} files under {path}, adapter {params.data.adapter}")
+
+
+def _disk(home: Path) -> Check:
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / GIGABYTE:.1f} GB free for {home}"
+    if free < TOO_LITTLE_DISK:
+        return Check("disk", "fail", found, "free some space, or point FUSELINE_HOME elsewhere")
+    return Check(
+        "disk", "ok" if free >= ENOUGH_DISK else "warn", found, "" if free >= ENOUGH_DISK else "free some space"
+    )
+
+
+def _git(root: Path) -> Check:
+    git = shutil.which("git")
+    if git is None:
+        return Check("git", "fail", "git is not installed", "install git")
+    answer = subprocess.run([git, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603 - a path
+    if answer.returncode:
+        return Check("git", "warn", "no commit here", "run in a clone: bundles cannot name their revision")
+    return Check("git", "ok", f"at {answer.stdout.strip()[:12]}")
+
+
+def _dvc(root: Path) -> Check:
+    if importlib.util.find_spec("dvc") is None:
+        return Check("dvc", "fail", "dvc is not installed", "run `make env`")
+    if not (root / ".dvc").is_dir():
+        return Check("dvc", "fail", f"{root} is no DVC project", "run from the project's root")
+    if not (root / "dvc.yaml").exists():
+        return Check("dvc", "fail", "there is no dvc.yaml", "check it out again")
+    if torn := remove_torn_files(root):
+        return Check("dvc", "ok", f"removed what a killed run had half written: {', '.join(torn)}")
+    return Check("dvc", "ok", "dvc.yaml and .dvc are there")
+
+
+def remove_torn_files(root: Path) -> list[str]:
+    """Remove DVC's own records when they cannot be read; their names.
+
+    DVC writes its list of running commands and ``dvc.lock`` in place, so a ``kill -9`` at that moment leaves
+    them torn, and every later command refuses to start. Neither holds results: DVC makes both anew, and
+    finds the outputs of unchanged stages in its run cache. While a DVC holds its lock nothing is touched:
+    what looks torn may be half written.
+    """
+    if _dvc_at_work(root):
+        return []
+    readers: dict[str, Callable[[str], object]] = {".dvc/tmp/rwlock": json.loads, "dvc.lock": _lockfile}
+    torn = []
+    for name, reader in readers.items():
+        path = root / name
+        try:
+            reader(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except ValueError:
+            path.unlink()
+            torn.append(name)
+    return torn
+
+
+def _dvc_at_work(root: Path) -> bool:
+    """Whether a process holds the lock that DVC writes its records under; it goes with the process."""
+    try:
+        with (root / ".dvc" / "tmp" / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lockfile(text: str) -> None:
+    """ValueError when DVC could not read this ``dvc.lock``: every stage needs a command, every file a path."""
+    try:
+        stages = yaml.safe_load(text)["stages"].values()
+        entries = [entry for stage in stages for entry in [*stage.get("deps", ()), *stage.get("outs", ())]]
+        complete = all(stage["cmd"] for stage in stages) and all(entry["path"] for entry in entries)
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+    if not complete:
+        raise ValueError("a stage without its command, or a file without its path")
+
+
+def _champion(home: Path) -> Check:
+    """Whether the pointer can be read and every file of what it points to is whole."""
+    try:
+        now = champion.read(home)
+        if now is None:
+            return Check("champion", "warn", "none yet", "run `dvc repro`, then `fuseline promote`")
+        for folder in (now.bundle, now.judged):
+            if folder is not None:
+                check_files(folder, read_json(folder / MANIFEST))
+        if (found := read_json(now.bundle / MANIFEST)["id"]) != now.bundle_id:
+            return Check("champion", "fail", f"bundle {found}, not {now.bundle_id}", "run `fuseline rollback`")
+    except FuselineError as error:
+        return Check("champion", "fail", str(error), "run `fuseline rollback --version N`")
+    return Check("champion", "ok", f"version {now.version}, bundle {now.bundle_id}")

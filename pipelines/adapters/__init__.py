@@ -1,0 +1,1 @@
+"""The only doors outwards: table engine, registry, packaging, encoder process."""

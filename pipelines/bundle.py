@@ -1,0 +1,373 @@
+"""The thing that is judged, shipped and served: features, members and fusion as of one instant.
+
+A ranking depends on the request and the history alone: no clock, no network, no global state. So what
+evaluation measures is what the service answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from pipelines import model_registry
+from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY, Surface
+from pipelines.errors import ArtifactError
+from pipelines.exploration import POOL, explore
+from pipelines.features.lookup import LiveEvent, update
+from pipelines.features.state import FeatureState, UserHistory
+from pipelines.fusion import fuser as fusers
+from pipelines.fusion.candidates import CandidateList, gather, ranks
+from pipelines.fusion.features import describe
+from pipelines.fusion.fuser import FittedFuser
+from pipelines.fusion.quality import ordered
+from pipelines.model_api import Candidates, Context, FittedModel
+from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
+from pipelines.storage import file_sha256, read_json
+from pipelines.workspace import Workspace
+
+MANIFEST = "manifest.json"
+SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
+"""Kinds asked for similar items, in this order of trust."""
+
+
+@dataclass(frozen=True)
+class SurfaceFusion:
+    """How one surface fuses: the fuser and how many candidates each member gives."""
+
+    fuser: FittedFuser
+    depth: int
+
+
+class Bundle:
+    """A bundle in memory; read-only, thread-safe."""
+
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        features: FeatureState,
+        members: Mapping[str, FittedModel],
+        fusion: Mapping[Surface, SurfaceFusion],
+    ) -> None:
+        """Put parts together; ``members`` are those that apply, in the order of the manifest."""
+        self.manifest = dict(manifest)
+        self.features = features
+        self.members = dict(members)
+        self.fusion = dict(fusion)
+        available = features.catalog["available"].fill_null(True)  # noqa: FBT003 - positional in Arrow
+        self._available = available.to_numpy(zero_copy_only=False).astype(np.bool_)
+
+    @classmethod
+    def load(cls, folder: Path, *, verify: bool = True) -> Self:
+        """Read a bundle, memory-mapped.
+
+        Args:
+            folder: where it lies.
+            verify: compare every file with the manifest's SHA-256 first.
+
+        Raises:
+            ArtifactError: when it is missing, incomplete or damaged; names the file.
+        """
+        if not (folder / MANIFEST).exists():
+            raise ArtifactError(
+                f"{folder} holds no bundle", wanted=MANIFEST, do="run `dvc repro`, or name another folder"
+            )
+        manifest = read_json(folder / MANIFEST)
+        if verify:
+            check_files(folder, manifest)
+        features = FeatureState.load(folder / "features")
+        members = {
+            name: model_registry.kind(entry["kind"]).fitted.load(folder / "members" / name)
+            for name, entry in manifest["members"].items()
+            if entry["applicable"]
+        }
+        fusion = {Surface(s): load_fusion(folder / "fusion" / s, about) for s, about in manifest["surfaces"].items()}
+        return cls(manifest, features, members, fusion)
+
+    @property
+    def id(self) -> str:
+        """Hash of the content, 16 hex digits."""
+        return str(self.manifest["id"])
+
+    @property
+    def as_of(self) -> datetime:
+        """The instant that the bundle knows everything before."""
+        return self.features.time
+
+    def without(self, member: str) -> Bundle:
+        """The same bundle with one member gone, as when it fails while serving."""
+        rest = {name: fitted for name, fitted in self.members.items() if name != member}
+        return Bundle(self.manifest, self.features, rest, self.fusion)
+
+    def history(
+        self,
+        *,
+        user_id: str | None = None,
+        visitor_id: str | None = None,
+        events: Sequence[LiveEvent] = (),
+        recent_items: Sequence[str] = (),
+    ) -> UserHistory:
+        """A user's (else a visitor's) history, carried on by what happened since.
+
+        Args:
+            user_id: who.
+            visitor_id: who, when the user is not known or has no history here.
+            events: posted since the bundle was made, oldest first.
+            recent_items: ids the caller knows the user looked at, oldest first; they count as the weakest
+                positive event type, at age 0.
+        """
+        code = -1
+        for known in (user_id, visitor_id):
+            if code < 0 and known is not None:
+                code = self.features.user_ids.code(known)
+        live = list(events)
+        if recent_items and self.features.strengths:
+            weakest = min(self.features.strengths, key=lambda name: self.features.strengths[name])
+            live += [LiveEvent(item, weakest, self.as_of) for item in recent_items]
+        return update(self.features, self.features.history(code), live)
+
+    def rank(self, request: RankRequest, history: UserHistory) -> Ranking:
+        """The list for a request.
+
+        Args:
+            request: what is asked.
+            history: of :meth:`history`.
+
+        Returns:
+            At most ``request.n`` items from place ``offset + 1`` on, fewer when no more are allowed.
+        """
+        context = Context(history, request.surface)
+        allowed = self.allowed(request, history)
+        wanted = request.offset + request.n + POOL
+        order, scores, fused, fallback = self._fused_order(context, allowed, wanted)
+        if len(order) < request.offset + request.n:
+            fill = self._popular(allowed, wanted, exclude=order)
+            order, scores = np.concatenate([order, fill]), np.concatenate([scores, np.zeros(len(fill), np.float32)])
+        page = order[request.offset :].tolist()
+        if request.explore and request.offset == 0:
+            shown, chances = explore(page, request.n, seed=request.seed)
+        else:
+            shown, chances = page[: request.n], [1.0] * len(page[: request.n])
+        score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
+        sources = self._sources(fused, request.surface) if request.explain and fused is not None else {}
+        items = tuple(
+            RankedItem(
+                id=self.features.item_ids[code],
+                code=code,
+                rank=place,
+                score=score_of[code],
+                propensity=chance,
+                sources=sources.get(code, ()),
+                reasons=self._reasons(code, history, sources.get(code, ())) if request.explain else (),
+            )
+            for place, (code, chance) in enumerate(zip(shown, chances, strict=True), request.offset + 1)
+        )
+        return Ranking(items, fallback)
+
+    def score_items(
+        self, item_ids: Sequence[str], history: UserHistory, surface: Surface = Surface.RECOMMEND
+    ) -> list[float | None]:
+        """The fused score of given items, None for unknown ones."""
+        codes = self.features.item_ids.codes(item_ids)
+        known = np.unique(codes[codes >= 0])
+        if not len(known):
+            return [None] * len(item_ids)
+        context = Context(history, surface)
+        if self._speechless(history) or surface not in self.fusion:
+            values = self.features.items["bought_decay30"][known]
+        else:
+            scores = np.stack([member.score(context, known) for member in self.members.values()], axis=1)
+            values = self._score(CandidateList(known, tuple(self.members), scores, context), surface)
+        by_code = dict(zip(known.tolist(), np.maximum(values, np.finfo(np.float32).min).tolist(), strict=True))
+        return [by_code.get(code) for code in codes.tolist()]
+
+    def similar(self, item_id: str, n: int, filter_: Filter = Filter()) -> Ranking:  # noqa: B008 - frozen
+        """Items like one item; an unknown item gives what sells now, and says so."""
+        code = self.features.item_ids.code(item_id)
+        allowed = self._passing(filter_)
+        if code < 0:
+            return self._plain(self._popular(allowed, n), None, "unknown_item")
+        for name in self._similar_members():
+            found = self.members[name].similar(code, n + int(np.count_nonzero(~allowed)))
+            if found is not None and len(found.codes):
+                keep = np.flatnonzero(allowed[found.codes])[:n]
+                return self._plain(found.codes[keep], Candidates(found.codes[keep], found.scores[keep]).scores, None)
+        if self.features.text is not None and self.features.text[code].any():
+            return self._alike_by_text(code, n, allowed)
+        allowed = allowed.copy()
+        allowed[code] = False
+        return self._plain(self._popular(allowed, n), None, "no_similar_items")
+
+    def allowed(self, request: RankRequest, history: UserHistory) -> np.ndarray:
+        """Which items may appear, bool ``[n_items]``."""
+        mask = self._passing(request.filter).copy()
+        for item in request.exclude:
+            code = self.features.item_ids.code(item)
+            if code >= 0:
+                mask[code] = False
+        if request.surface == Surface.RECOMMEND_NEW:
+            mask[history.seen] = False
+        return mask
+
+    def _fused_order(
+        self, context: Context, allowed: np.ndarray, wanted: int
+    ) -> tuple[np.ndarray, np.ndarray, CandidateList | None, str | None]:
+        surface = Surface(context.surface)
+        nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32), None)
+        if surface not in self.fusion or not self.members:
+            return *nothing, "no_members"
+        if self._speechless(context.history):
+            return *nothing, "unknown_user"
+        depth = max(self.fusion[surface].depth, wanted)
+        candidates = gather(self.members, context, depth=depth, allowed=allowed)
+        scores = self._score(candidates, surface)
+        order = ordered(scores, candidates.codes)
+        order = order[scores[order] > -np.inf]
+        return candidates.codes[order], scores[order], candidates, None
+
+    def _speechless(self, history: UserHistory) -> bool:
+        return len(history) == 0
+
+    def _score(self, candidates: CandidateList, surface: Surface) -> np.ndarray:
+        fuser = self.fusion[surface].fuser
+        history = candidates.context.history
+        features = describe(self.features, history, candidates.codes) if fuser.reads_features else None
+        return fuser.score(candidates, features)
+
+    def _popular(self, allowed: np.ndarray, n: int, exclude: np.ndarray | None = None) -> np.ndarray:
+        """What sells now, then the rest by code; int64, at most ``n``."""
+        allowed = allowed.copy()
+        if exclude is not None:
+            allowed[exclude] = False
+        order: np.ndarray = self._by_popularity[allowed[self._by_popularity]][:n]
+        return order
+
+    @functools.cached_property
+    def _by_popularity(self) -> np.ndarray:
+        items = self.features.items
+        codes = np.arange(self.features.n_items)
+        return np.lexsort((codes, -items["bought"], -items["bought_decay30"]))
+
+    def _similar_members(self) -> list[str]:
+        kinds = {name: self.manifest["members"][name]["kind"] for name in self.members}
+        return [name for kind in SIMILAR_MEMBERS for name in self.members if kinds[name] == kind]
+
+    def _alike_by_text(self, code: int, n: int, allowed: np.ndarray) -> Ranking:
+        vectors = self.features.text
+        assert vectors is not None  # noqa: S101 - the caller looked
+        scores = vectors.astype(np.float32) @ vectors[code].astype(np.float32)
+        scores = np.where(allowed, scores, -np.inf)
+        scores[code] = -np.inf
+        order = ordered(scores, np.arange(len(scores)))[:n]
+        order = order[scores[order] > -np.inf]
+        return self._plain(order, scores[order], "text_only")
+
+    def _plain(self, codes: np.ndarray, scores: np.ndarray | None, fallback: str | None) -> Ranking:
+        values = np.zeros(len(codes)) if scores is None else scores
+        pairs = zip(codes.tolist(), values.tolist(), strict=True)
+        items = (RankedItem(self.features.item_ids[c], c, place, s, 1.0) for place, (c, s) in enumerate(pairs, 1))
+        return Ranking(tuple(items), fallback)
+
+    def _passing(self, wanted: Filter) -> np.ndarray:
+        """Items that pass a filter; the common filter costs nothing."""
+        mask = self._available if wanted.available else np.ones(self.features.n_items, np.bool_)
+        if wanted.brand is not None:
+            mask = mask & (self._brands == wanted.brand)
+        if wanted.category is not None:
+            mask = mask & self._in_category(wanted.category)
+        price = self.features.items["price"]
+        if wanted.price_min is not None:
+            mask = mask & (price >= wanted.price_min)
+        if wanted.price_max is not None:
+            mask = mask & (price <= wanted.price_max)
+        return mask
+
+    @functools.cached_property
+    def _brands(self) -> np.ndarray:
+        return np.array(self.features.catalog["brand"].to_pylist(), dtype=object)
+
+    @functools.cached_property
+    def _categories(self) -> dict[str, np.ndarray]:
+        """Codes by category path, ancestors included."""
+        found: dict[str, list[int]] = {}
+        for code, paths in enumerate(self.features.catalog["category"].to_pylist()):
+            own = set()
+            for path in (paths or "").split(MULTI_CATEGORY):
+                parts = [part.strip() for part in path.split(CATEGORY_PATH.strip()) if part.strip()]
+                own |= {CATEGORY_PATH.join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+            for name in own:
+                found.setdefault(name, []).append(code)
+        return {name: np.array(codes, np.int64) for name, codes in found.items()}
+
+    def _in_category(self, category: str) -> np.ndarray:
+        name = CATEGORY_PATH.join(part.strip() for part in category.split(CATEGORY_PATH.strip()))
+        mask = np.zeros(self.features.n_items, np.bool_)
+        mask[self._categories.get(name, np.zeros(0, np.int64))] = True
+        return mask
+
+    def _sources(self, candidates: CandidateList, surface: Surface) -> dict[int, tuple[Source, ...]]:
+        weights = self.fusion[surface].fuser.weights(candidates.members)
+        places = ranks(candidates.scores)
+        sources = {}
+        for row, code in enumerate(candidates.codes.tolist()):
+            views = zip(candidates.members, candidates.scores[row].tolist(), places[row].tolist(), strict=True)
+            sources[code] = tuple(
+                Source(name, score, int(place), weights[name]) for name, score, place in views if not math.isnan(place)
+            )
+        return sources
+
+    def _reasons(self, code: int, history: UserHistory, sources: Sequence[Source]) -> tuple[str, ...]:
+        """Plain sentences, the strongest first."""
+        reasons = []
+        if code in history.seen:
+            reasons.append("bought before")
+        best = min(sources, key=lambda source: source.rank, default=None)
+        if best is not None:
+            reasons.append(f"place {best.rank} of {best.model}")
+        return tuple(reasons)
+
+
+def load_fusion(folder: Path, about: Mapping[str, Any]) -> SurfaceFusion:
+    """Read a surface's fuser."""
+    return SurfaceFusion(fusers.method(about["fuser"]).fitted.load(folder), int(about["depth"]))
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare a bundle's files with its manifest.
+
+    Raises:
+        ArtifactError: naming the first file that is missing or not what the manifest says.
+    """
+    for name, wanted in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing from the bundle", do="run `dvc repro`, or promote again")
+        if (found := file_sha256(path)) != wanted:
+            raise ArtifactError(
+                f"{path} is damaged", found=found[:16], wanted=wanted[:16], do="run `dvc repro`, or promote again"
+            )
+
+
+def at_instant(artifacts: Path, instant: str) -> Bundle:
+    """The members of one instant under the shipped fusion, straight from a run's artifacts."""
+    work = Workspace(artifacts)
+    shipped = read_json(work.judged / MANIFEST)
+    members = {
+        name: model_registry.kind(entry["kind"]).fitted.load(work.member(name, instant))
+        for name, entry in shipped["members"].items()
+        if entry["applicable"]
+    }
+    fusion = {Surface(s): load_fusion(work.fusion(Surface(s)), about) for s, about in shipped["surfaces"].items()}
+    features = FeatureState.load(work.features(instant))
+    return Bundle({**shipped, "as_of": features.time.isoformat(), "instant": instant}, features, members, fusion)
+
+
+def request_for(surface: Surface, n: int) -> RankRequest:
+    """The request that evaluation sends: no exploration, no filter beyond availability."""
+    return replace(RankRequest(), surface=surface, n=n)

@@ -1,0 +1,114 @@
+"""The champion: which promoted bundle serves. One small file, replaced whole, that everything else follows.
+
+``FUSELINE_HOME/var/champion/`` holds ``current.json`` (the pointer), ``.lock`` (one writer at a time),
+``history.jsonl`` (every change, appended) and ``looks/<version>.json`` (candidates compared with a version).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ArtifactError
+from pipelines.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A promoted version. ``judged`` is None when nothing could be held out; ``previous`` served before it."""
+
+    version: int
+    bundle: Path
+    judged: Path | None
+    bundle_id: str
+    judged_id: str | None
+    recipe: str
+    previous: int | None = None
+
+    def as_json(self, home: Path) -> dict[str, Any]:
+        """A JSON-able value; folders relative to ``home``, so that it may be moved or mounted elsewhere."""
+        folders = {"bundle": self.bundle, "judged": self.judged}
+        return vars(self) | {name: path and _within(path, home) for name, path in folders.items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], home: Path) -> Pointer:
+        """Inverse of :meth:`as_json`; fields of a later release are left alone."""
+        known: dict[str, Any] = {name: value.get(name) for name in cls.__dataclass_fields__}
+        known["bundle"] = home / value["bundle"]
+        known["judged"] = home / value["judged"] if value.get("judged") else None
+        return cls(**known)
+
+
+def _within(path: Path, home: Path) -> str:
+    return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
+
+
+def home_from_environment() -> Path:
+    """``FUSELINE_HOME``, else the current folder, absolute."""
+    return Path(os.environ.get("FUSELINE_HOME") or ".").resolve()
+
+
+def folder(home: Path) -> Path:
+    """Where all of this lies."""
+    return home / "var" / "champion"
+
+
+def read(home: Path) -> Pointer | None:
+    """The champion of this moment, or None when nothing was promoted yet.
+
+    Raises:
+        ArtifactError: when the pointer is there and cannot be understood.
+    """
+    path = folder(home) / "current.json"
+    if not path.exists():
+        return None
+    value = read_json(path)
+    try:
+        return Pointer.from_json(value, home)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path} is no champion pointer", found=error, do="run `fuseline rollback --version N`"
+        ) from error
+
+
+def write(home: Path, pointer: Pointer, *, record: dict[str, Any]) -> None:
+    """Move the champion: append ``record`` to the history, then replace the pointer.
+
+    Only while :func:`locked`. The pointer goes last, so a record without its move is possible, and means
+    that the process died in between; a move without its record is not.
+    """
+    folder(home).mkdir(parents=True, exist_ok=True)
+    with (folder(home) / "history.jsonl").open("a", encoding="utf-8") as history:
+        history.write(json.dumps(record | pointer.as_json(home), sort_keys=True) + "\n")
+        history.flush()
+        os.fsync(history.fileno())
+    write_json(folder(home) / "current.json", pointer.as_json(home))
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the one lock under which a champion is read, compared and moved; waits for whoever holds it.
+
+    The lock belongs to the process and goes with it, so a killed one leaves nothing behind to clear.
+    """
+    folder(home).mkdir(parents=True, exist_ok=True)
+    with (folder(home) / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def look(home: Path, version: int, candidate: str) -> int:
+    """The number, from 1, of this candidate among those compared with a version; asking again is no new look."""
+    path = folder(home) / "looks" / f"{version}.json"
+    with locked(home):
+        looks: dict[str, int] = read_json(path) if path.exists() else {}
+        if candidate not in looks:
+            looks[candidate] = len(looks) + 1
+            write_json(path, looks)
+        return looks[candidate]

@@ -1,0 +1,204 @@
+"""The command line ``fuseline``: actions and looks at their results; the pipeline itself is ``dvc repro``."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import champion
+from pipelines.errors import ArtifactError, FuselineError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="fuseline",
+    help="Search and recommendations that retrain themselves. The pipeline itself runs with `dvc repro`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+bench = typer.Typer(help="Benchmarks: each prints a table with peers side by side.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+BENCHMARKS = {
+    "two-tower": "benchmarks.two_tower_speed",
+    "recommend": "benchmarks.recommend_latency",
+    "parity": "benchmarks.parity",
+}
+DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Artifacts = Annotated[Path, typer.Option(help="Folder of the run's artifacts.")]
+Reason = Annotated[str | None, typer.Option(help="Why; kept in the registry and the history.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback()
+def settings(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options before the command."""
+    DEBUG.set(debug)
+
+
+def in_one_message(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an error that is meant for the user into one line on stderr and its exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return command(*arguments, **options)
+        except FuselineError as error:
+            if DEBUG.get():
+                raise
+            typer.echo("error: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(error.exit_code) from None
+
+    return wrapped
+
+
+@app.command()
+@in_one_message
+def promote(
+    *,
+    artifacts: Artifacts = Path("artifacts"),
+    force: Annotated[bool, typer.Option("--force", help="Override the verdict; needs --reason.")] = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register artifacts/bundle, build its Bento and make it the champion."""
+    from pipelines.actions import promote as action
+
+    home = champion.home_from_environment()
+    done = action.promote(home=home, artifacts=artifacts.resolve(), force=force, reason=reason)
+    if as_json:
+        _print_json(asdict(done))
+    elif done.changed:
+        how = f"forced over {done.verdict}" if done.forced else done.verdict
+        typer.echo(f"champion: version {done.version}, bundle {done.bundle_id} ({done.mode}: {how}), {done.bento}")
+        typer.echo(f"before: {f'version {done.previous}' if done.previous else 'none'}. Next: `make serve`")
+    else:
+        typer.echo(f"bundle {done.bundle_id} is the champion already: version {done.version}")
+
+
+@app.command()
+@in_one_message
+def rollback(
+    *,
+    version: Annotated[int | None, typer.Option(help="Which version; by default the one that served before.")] = None,
+    reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an earlier version the champion again."""
+    from pipelines.actions import rollback as action
+
+    home = champion.home_from_environment()
+    now = action.rollback(home=home, version=version, reason=reason)
+    if as_json:
+        _print_json(now.as_json(home))
+    else:
+        typer.echo(f"champion: version {now.version}, bundle {now.bundle_id}; before it version {now.previous}")
+
+
+@app.command()
+@in_one_message
+def record(artifacts: Artifacts = Path("artifacts")) -> None:
+    """Keep the candidate in MLflow, promoted or not: parameters, metrics, verdict, report."""
+    from pipelines.actions import record as action
+
+    home = champion.home_from_environment()
+    typer.echo(f"run {action.record(home=home, artifacts=artifacts.resolve())}")
+
+
+@app.command()
+@in_one_message
+def models(*, as_json: AsJson = False) -> None:
+    """List registered versions with their aliases and verdicts, newest first."""
+    from pipelines.actions import promote as action
+
+    home = champion.home_from_environment()
+    found, now = action.versions(home=home), champion.read(home)
+    if as_json:
+        serving = now.version if now else None
+        _print_json({"champion": serving, "versions": [asdict(one) | {"bundle_id": one.bundle_id} for one in found]})
+        return
+    rows = [
+        (
+            str(one.version),
+            ", ".join(one.aliases),
+            one.bundle_id,
+            one.tags.get("mode", ""),
+            one.tags.get("verdict", "") + (" (forced)" if one.tags.get("forced") == "true" else ""),
+            one.tags.get("failed_checks", ""),
+        )
+        for one in found
+    ]
+    _print_table(("version", "aliases", "bundle", "mode", "verdict", "failed checks"), rows)
+    if not rows:
+        typer.echo("nothing was promoted yet. Next: `dvc repro`, then `fuseline promote`")
+
+
+@app.command()
+@in_one_message
+def doctor(
+    *,
+    params: Annotated[Path, typer.Option(help="Parameters to check.")] = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Check environment, parameters, data and champion; each line says what to do. Exit code 1 if one fails."""
+    from pipelines.actions import doctor as action
+
+    checks = action.examine(root=Path.cwd(), home=champion.home_from_environment(), params_file=params)
+    if as_json:
+        _print_json([asdict(check) for check in checks])
+    else:
+        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+        rows = [(f"[{colours[c.state]}]{c.state}", c.name, c.found, c.do) for c in checks]
+        _print_table(("", "check", "found", "next"), rows)
+    if any(check.state == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def _add_benchmark(name: str, module: str) -> None:
+    @bench.command(name, context_settings=PASSED_ON, help=f"Run `python -m {module}`; options are passed on.")
+    @in_one_message
+    def run(context: typer.Context) -> None:
+        if importlib.util.find_spec("benchmarks") is None or importlib.util.find_spec(module) is None:
+            raise ArtifactError(f"the benchmark {module} is not here", do="run from a checkout of the project")
+        ended = subprocess.run([sys.executable, "-m", module, *context.args], check=False)  # noqa: S603 - ours
+        raise typer.Exit(ended.returncode)
+
+
+for _name, _module in BENCHMARKS.items():
+    _add_benchmark(_name, _module)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

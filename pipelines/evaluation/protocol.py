@@ -1,0 +1,164 @@
+"""The protocol: one bundle, one surface, the users of a holdout, and every system's list for each.
+
+``fused`` is exactly what serves: ``Bundle.rank`` without exploration. A base model is judged by its own
+best candidates among the items that the surface may show; it may have fewer than there are places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipelines.bundle import Bundle
+from pipelines.contracts import Surface
+from pipelines.evaluation import bootstrap, metrics
+from pipelines.evaluation.bootstrap import Interval
+from pipelines.evaluation.targets import Audience
+from pipelines.features.state import FeatureState
+from pipelines.model_api import Context
+from pipelines.parallel import mapped
+from pipelines.ranking import RankRequest
+
+FUSED = "fused"
+CUT = 10
+"""Places that list metrics look at."""
+
+NOT_DEFINED = {"diversity@10": "no list has two items with text", "novelty@10": "no list has an item"}
+"""Why a metric of the list itself has no number for anybody."""
+
+Row = TypeVar("Row")
+Track = Callable[[Sequence[Row], str], Iterable[Row]]
+"""Goes over the rows and shows how far it is under a description."""
+
+
+def silently(rows: Sequence[Row], description: str) -> Iterable[Row]:
+    """A :data:`Track` that shows nothing."""
+    del description
+    return rows
+
+
+@dataclass(frozen=True)
+class Lists:
+    """One system's lists: ``codes`` int64 ``[users, 20]``, -1 for an empty place; ``scores`` float64, NaN there.
+
+    ``fallbacks``: per user why the answer is simpler than the fusion, or None.
+    """
+
+    codes: np.ndarray
+    scores: np.ndarray
+    fallbacks: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Sequence[int] | np.ndarray, Sequence[float] | np.ndarray, str | None]]) -> Lists:
+        """Pad lists of different lengths to equal ones."""
+        codes = np.full((len(rows), metrics.LIST_LENGTH), -1, np.int64)
+        scores = np.full(codes.shape, np.nan)
+        for row, (items, values, _) in enumerate(rows):
+            codes[row, : len(items)], scores[row, : len(items)] = items, values
+        return cls(codes, scores, tuple(fallback for _, _, fallback in rows))
+
+
+@dataclass(frozen=True)
+class SurfaceEvaluation:
+    """Lists and per-user numbers of every system on one surface.
+
+    ``per_user[system][metric]`` float64 ``[users]`` for the metrics of one user or one list, NaN where
+    undefined; ``not_applicable`` gives the reason for systems without lists.
+    """
+
+    audience: Audience
+    lists: dict[str, Lists]
+    not_applicable: dict[str, str]
+    per_user: dict[str, dict[str, np.ndarray]]
+    n_items: int
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the base models that have lists, in the order of params."""
+        return [system for system in self.lists if system != FUSED]
+
+    def matrix(self, system: str, names: Sequence[str]) -> np.ndarray:
+        """Per-user numbers of one system, ``[users, len(names)]``."""
+        return np.column_stack([self.per_user[system][name] for name in names])
+
+
+def evaluate_surface(bundle: Bundle, audience: Audience, *, track: Track[Any] = silently) -> SurfaceEvaluation:
+    """Make and measure the lists of the fusion and of every member for every user of the audience."""
+    lists = {FUSED: fused_lists(bundle, audience, track=track)}
+    absent: dict[str, str] = {}
+    for name, about in bundle.manifest["members"].items():
+        if not about["applicable"]:
+            absent[name] = about["reason"]
+            continue
+        found = member_lists(bundle, name, audience, track=track)
+        if len(audience) and not (found.codes >= 0).any():
+            absent[name] = f"has no candidate for anybody on {audience.surface}"
+        else:
+            lists[name] = found
+    measured = {system: measure(found.codes, audience, bundle.features) for system, found in lists.items()}
+    return SurfaceEvaluation(audience, lists, absent, measured, bundle.features.n_items)
+
+
+def fused_lists(bundle: Bundle, audience: Audience, *, track: Track[Any] = silently, about: str = "fused") -> Lists:
+    """What the bundle answers each user."""
+    request = request_of(audience)
+
+    def row(user: str) -> tuple[list[int], list[float], str | None]:
+        ranking = bundle.rank(request, bundle.history(user_id=user))
+        return [i.code for i in ranking.items], [i.score for i in ranking.items], ranking.fallback
+
+    # zip lets the tracker count what has been answered
+    users = track(audience.users, f"{audience.surface}: {about}")
+    return Lists.of([found for _, found in zip(users, mapped(row, audience.users), strict=True)])
+
+
+def member_lists(bundle: Bundle, name: str, audience: Audience, *, track: Track[Any] = silently) -> Lists:
+    """A member's own best items among those that the surface may show."""
+    request = request_of(audience)
+    rows = []
+    for history in track(audience.histories, f"{audience.surface}: {name}"):
+        context = Context(history, audience.surface)
+        found = bundle.members[name].candidates(context, request.n, bundle.allowed(request, history))
+        rows.append((found.codes, found.scores, None))
+    return Lists.of(rows)
+
+
+def request_of(audience: Audience) -> RankRequest:
+    """What is asked for every user: the longest list that a metric reads, without exploration."""
+    return RankRequest(surface=Surface(audience.surface), n=metrics.LIST_LENGTH, explore=False)
+
+
+def measure(codes: np.ndarray, audience: Audience, features: FeatureState) -> dict[str, np.ndarray]:
+    """Every metric that one user's list has by itself, float64 ``[users]``; ``codes`` ``[users, 20]``."""
+    hits = metrics.hit_matrix(codes, list(audience.relevant), features.n_items)
+    found = metrics.per_user(hits, audience.n_relevant)
+    shown = codes[:, :CUT]
+    owners = metrics.self_information(features.items["buyers"], int((features.users["bought"] > 0).sum()))
+    found["novelty@10"] = metrics.novelty(shown, owners)
+    no_text = np.full(len(codes), np.nan)
+    found["diversity@10"] = no_text if features.text is None else metrics.diversity(shown, features.text)
+    return found
+
+
+def summarise(result: SurfaceEvaluation, *, seed: int, draws: int) -> dict[str, Any]:
+    """The surface's part of ``metrics.json``."""
+    if not len(result.audience):
+        return {"not_applicable": "nobody known before the holdout has a target in it"}
+    names = (*metrics.PER_USER, *metrics.PER_LIST)
+    columns = np.column_stack([result.matrix(system, names) for system in result.lists])
+    found = iter(bootstrap.intervals(columns, seed=seed, draws=draws))
+    summary: dict[str, Any] = {system: {name: next(found) for name in names} for system in result.lists}
+    for system, lists in result.lists.items():
+        fewer = min(draws, bootstrap.DRAWS_OVER_LISTS)
+        summary[system] |= bootstrap.over_lists(lists.codes[:, :CUT], result.n_items, seed=seed, draws=fewer)
+        summary[system] = {name: _as_json(name, summary[system][name]) for name in metrics.METRICS}
+    return summary | {system: {"not_applicable": reason} for system, reason in result.not_applicable.items()}
+
+
+def _as_json(name: str, interval: Interval | None) -> dict[str, Any]:
+    if interval is not None:
+        return interval.as_json()
+    return {"not_applicable": NOT_DEFINED[name]}

@@ -1,0 +1,40 @@
+"""A little exploration with exact propensities: one slot, below the fifth place, now and then."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+RATE = 0.05
+"""Chance that a list has an explored slot."""
+PROTECTED = 5
+"""The first places are never touched."""
+POOL = 20
+"""An explored item comes from this many places right after the list."""
+
+
+def explore(order: Sequence[int], n: int, *, seed: int) -> tuple[list[int], list[float]]:
+    """Give at most one slot below the fifth place to a near miss.
+
+    With chance :data:`RATE` a slot is drawn evenly from places 6 to n and an item evenly from the pool of
+    the next places; the item takes the slot and the one that stood there leaves the list.
+
+    Args:
+        order: items best first, the list and what comes after it.
+        n: length of the list.
+        seed: decides everything.
+
+    Returns:
+        The list of at most ``n`` items, and for each the chance that this policy puts it at that place.
+    """
+    shown, pool = list(order[:n]), list(order[n : n + POOL])
+    slots = range(PROTECTED, len(shown))
+    if not pool or not slots:
+        return shown, [1.0] * len(shown)
+    chances = [1.0 if place < PROTECTED else 1.0 - RATE / len(slots) for place in range(len(shown))]
+    draw = random.Random(seed)  # noqa: S311 - a policy, not a secret
+    if draw.random() < RATE:
+        place = draw.choice(slots)
+        shown[place] = draw.choice(pool)
+        chances[place] = RATE / len(slots) / len(pool)
+    return shown, chances

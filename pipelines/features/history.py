@@ -1,0 +1,206 @@
+"""The offline side of the aggregates: state as of an instant, built in the table engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+
+from pipelines.adapters import frames
+from pipelines.contracts import CATALOG
+from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate, Fold
+from pipelines.features.lookup import SECONDS_A_DAY
+from pipelines.features.state import FeatureState, UserItems
+from pipelines.ids import IdIndex
+from pipelines.text_encoding import TextVectors, item_text, text_key
+
+MAX_ATTRIBUTE_VALUES = 1000
+"""A user attribute with more distinct values than this is an identifier, not a feature."""
+
+NEW_BUYER_DAYS = 28
+"""A history that met the item for the first time within this many days is a new buyer."""
+
+
+def build(
+    tables: Path, time: datetime, *, target: str, strengths: dict[str, float], text: TextVectors | None
+) -> FeatureState:
+    """Aggregates, items and users of what lies before ``time``.
+
+    Args:
+        tables: folder with ``interactions.parquet``, ``catalog.parquet``, ``users.parquet``.
+        time: the instant; rows at or after it are not read.
+        target: event type that the models predict.
+        strengths: weight per positive event type.
+        text: vectors of item texts, or None without an encoder.
+    """
+    with frames.engine() as connection:
+        rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
+        catalog = _catalog(frames.read(connection, tables / "catalog.parquet"), rows, time).to_pyarrow()
+        item_ids = IdIndex.of(catalog["item_id"].to_pylist())
+        items = ibis.memtable(_codes(item_ids, "item"))
+        known = rows.filter(rows.history_id.notnull())
+        user_ids = IdIndex.of(known.select("history_id").distinct().to_pyarrow()["history_id"].to_pylist())
+        users = ibis.memtable(_codes(user_ids, "user"))
+        coded = connection.create_table(
+            "coded",
+            rows.left_join(items, rows.item_id == items.id)
+            .select(*rows.columns, "item")
+            .left_join(users, rows.history_id == users.id)
+            .select(*rows.columns, "item", "user"),
+        )
+        pairs = _fold(coded.filter(coded.user.notnull()), ["user", "item"], USER_ITEM)
+        user_items = _user_items(pairs.order_by(["user", "last_age", "item"]).to_pyarrow(), len(user_ids))
+        item_values = _dense(_fold(coded, ["item"], ITEM).to_pyarrow(), "item", ITEM, len(item_ids))
+        by_user = _fold(coded.filter(coded.user.notnull()), ["user"], USER)
+        user_values = _dense(by_user.to_pyarrow(), "user", USER, len(user_ids))
+        attributes = frames.read(connection, tables / "users.parquet").to_pyarrow()
+    bought = user_items.aggregates["bought"]
+    for name, least in (("buyers", 1), ("repeat_buyers", 2)):
+        counted = np.bincount(user_items.items[bought >= least], minlength=len(item_ids))
+        item_values[name] = counted.astype(np.float32)
+    fresh = user_items.aggregates["first_age"] <= NEW_BUYER_DAYS
+    item_values["new_buyers"] = np.bincount(user_items.items[fresh], minlength=len(item_ids)).astype(np.float32)
+    item_values["price"] = catalog["price"].to_numpy(zero_copy_only=False).astype(np.float32)
+    values, codes = _attributes(attributes, user_ids)
+    return FeatureState(
+        time=time,
+        item_ids=item_ids,
+        user_ids=user_ids,
+        catalog=catalog,
+        items=item_values,
+        users=user_values,
+        user_items=user_items,
+        attribute_values=values,
+        user_attributes=codes,
+        text=None if text is None else text.lookup([text_key(t) for t in _texts(catalog)]),
+        target=target,
+        strengths=strengths,
+        interactions=tables / "interactions.parquet",
+    )
+
+
+def as_of(interactions: ir.Table, time: datetime) -> ir.Table:
+    """Rows before an instant, with their ``age`` in days (float64) and ``known_target``."""
+    rows = interactions.filter(interactions.event_time < ibis.literal(time))
+    age = (frames.seconds(time) - frames.whole_seconds(rows.event_time)) / SECONDS_A_DAY
+    known = ibis.ifelse(rows.history_id.notnull(), rows.target, 0.0)
+    return rows.mutate(age=ibis.greatest(age, 0.0), known_target=known)
+
+
+def interactions(state: FeatureState) -> dict[str, np.ndarray]:
+    """Interactions of known users as of the state's instant, oldest first.
+
+    Returns:
+        ``user``, ``item`` int32 codes; ``time`` int64 seconds since 1970; ``event`` int64, equal for the
+        rows of one event; ``strength``, ``target``, ``quantity`` float32. All ``[n]``.
+    """
+    if state.interactions is None:
+        raise ValueError("this state was loaded from a bundle, which ships no interactions")
+    with frames.engine() as connection:
+        rows = as_of(frames.read(connection, state.interactions), state.time)
+        rows = rows.filter(rows.history_id.notnull())
+        items = ibis.memtable(_codes(state.item_ids, "item"))
+        users = ibis.memtable(_codes(state.user_ids, "user"))
+        coded = (
+            rows.inner_join(items, rows.item_id == items.id)
+            .select(*rows.columns, "item")
+            .inner_join(users, rows.history_id == users.id)
+            .select(*rows.columns, "item", "user")
+        )
+        event = ibis.dense_rank().over(ibis.window(order_by=[coded.event_time, coded.event_id, coded.user]))
+        found = coded.mutate(time=frames.whole_seconds(coded.event_time), event=event)
+        columns = ["user", "item", "time", "event", "strength", "target", "quantity"]
+        table = found.order_by(["time", "event", "item"]).select(columns).to_pyarrow()
+    types = {"user": np.int32, "item": np.int32, "time": np.int64, "event": np.int64}
+    return {name: table[name].to_numpy().astype(types.get(name, np.float32)) for name in columns}
+
+
+def _codes(ids: IdIndex, name: str) -> pa.Table:
+    return pa.table({"id": pa.array(ids.ids(), pa.string()), name: pa.array(np.arange(len(ids)), pa.int32())})
+
+
+def _catalog(catalog: ir.Table, rows: ir.Table, time: datetime) -> ir.Table:
+    """One row an item as of an instant.
+
+    The newest version before the instant; an item that had events before its first version keeps that
+    first version; an item with neither did not exist yet.
+    """
+    before = catalog.updated_at.isnull() | (catalog.updated_at < ibis.literal(time))
+    stamp = ibis.coalesce(frames.whole_seconds(catalog.updated_at), -(2**62))
+    ranked = catalog.mutate(before=before, distance=ibis.ifelse(before, -stamp, stamp))
+    order = ibis.window(group_by="item_id", order_by=[ibis.desc("before"), "distance", "title"])
+    newest = ranked.mutate(place=ibis.row_number().over(order)).filter(lambda table: table.place == 0)
+    sold = rows.select("item_id").distinct()
+    existing = newest.filter(newest.before | newest.item_id.isin(sold.item_id))
+    return existing.order_by("item_id").select(*CATALOG.names)
+
+
+def _fold(rows: ir.Table, key: Sequence[str], aggregates: Sequence[Aggregate]) -> ir.Table:
+    return rows.group_by(list(key)).aggregate(**{a.name: _expression(rows, a) for a in aggregates})
+
+
+def _expression(rows: ir.Table, aggregate: Aggregate) -> Any:
+    """The fold as an expression; ``lookup.fold`` is the same in arrays."""
+    column = rows[aggregate.column].fill_null(0.0)
+    if aggregate.fold is Fold.MIN:
+        return column.min()
+    if aggregate.fold is Fold.MAX:
+        return column.max()
+    if aggregate.fold is Fold.DECAYED:
+        column = column * (rows.age / -aggregate.days).exp()
+    elif aggregate.fold is Fold.RECENT:
+        column = ibis.ifelse(rows.age <= aggregate.days, column, 0.0)
+    return column.sum()
+
+
+def _dense(table: pa.Table, key: str, aggregates: Sequence[Aggregate], n: int) -> dict[str, np.ndarray]:
+    places = table[key].to_numpy()
+    dense = {}
+    for aggregate in aggregates:
+        values = np.full(n, aggregate.empty, np.float32)
+        values[places] = table[aggregate.name].to_numpy()
+        dense[aggregate.name] = values
+    return dense
+
+
+def _user_items(table: pa.Table, n_users: int) -> UserItems:
+    pointer = np.zeros(n_users + 1, np.int64)
+    np.cumsum(np.bincount(table["user"].to_numpy(), minlength=n_users), out=pointer[1:])
+    aggregates = {a.name: table[a.name].to_numpy().astype(np.float32) for a in USER_ITEM}
+    return UserItems(pointer, table["item"].to_numpy().astype(np.int32), aggregates)
+
+
+def _texts(catalog: pa.Table) -> list[str]:
+    columns = (catalog[name].to_pylist() for name in ("title", "brand", "category"))
+    return [item_text(title, brand, category) for title, brand, category in zip(*columns, strict=True)]
+
+
+def _attributes(users: pa.Table, user_ids: IdIndex) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+    """Categorical user attributes: values per attribute, and a code per user (-1 unknown)."""
+    found: dict[str, dict[int, str]] = {}
+    for user_id, attributes in zip(users["user_id"].to_pylist(), users["attributes"].to_pylist(), strict=True):
+        code = user_ids.code(user_id)
+        if code < 0 or not attributes:
+            continue
+        for name, value in json.loads(attributes).items():
+            if isinstance(value, str | int | bool):
+                found.setdefault(name, {})[code] = str(value)
+    values: dict[str, list[str]] = {}
+    codes: dict[str, np.ndarray] = {}
+    for name, by_user in sorted(found.items()):
+        distinct = sorted(set(by_user.values()))
+        if not name.isidentifier() or len(distinct) > MAX_ATTRIBUTE_VALUES:
+            continue
+        place = {value: code for code, value in enumerate(distinct)}
+        values[name] = distinct
+        codes[name] = np.full(len(user_ids), -1, np.int32)
+        for user, value in by_user.items():
+            codes[name][user] = place[value]
+    return values, codes

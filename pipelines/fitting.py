@@ -1,0 +1,63 @@
+"""Bring a member to an instant: one piece of code for every window, for t2 and for t3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines import model_registry
+from pipelines.features.state import FeatureState
+from pipelines.model_api import FittedModel, TrainingData
+from pipelines.params import ModelEntry
+from pipelines.storage import value_sha256, write_json
+from pipelines.workspace import Workspace
+
+
+def fit_member(
+    member: str,
+    entry: ModelEntry,
+    work: Workspace,
+    instants: Sequence[str],
+    *,
+    into: Path,
+    tables: Path,
+    seed: int,
+    parent: str | None = None,
+) -> str | None:
+    """Fit a member at instants, oldest first; each is the parent of the next where the kind warm-starts.
+
+    Args:
+        member: its name in params.
+        entry: its kind and configuration.
+        work: where features, and the parent's fit, are read.
+        instants: names, oldest first.
+        into: existing folder; each fit goes to its sub-folder of the instant's name.
+        tables: folder with the interactions that reach at least to the last instant.
+        seed: of the run; each member draws from its own.
+        parent: an earlier instant at which the member is already fitted.
+
+    Returns:
+        Why the member does not apply to these data, or None when it was fitted at every instant.
+    """
+    kind = model_registry.kind(entry.kind)
+    config = model_registry.config(member, entry)
+    own_seed = int(value_sha256([seed, member])[:8], 16) % 2**31
+    before: tuple[FittedModel, FeatureState] | None = None
+    if parent is not None and kind.warm_start and (work.member(member, parent)).exists():
+        before = (kind.fitted.load(work.member(member, parent)), FeatureState.load(work.features(parent)))
+    for instant in instants:
+        state = FeatureState.load(work.features(instant), interactions=tables / "interactions.parquet")
+        if reason := kind.not_applicable(state):
+            return reason
+        data = TrainingData(state, *(before or ())) if kind.warm_start else TrainingData(state)
+        print(f"{member}: fitting {instant} ({state.n_items} items, {state.n_users} users)", flush=True)
+        fitted = kind.fit(config, data, seed=own_seed)
+        (into / instant).mkdir()
+        fitted.save(into / instant)
+        before = (fitted, state)
+    return None
+
+
+def write_status(path: Path, entry: ModelEntry, reason: str | None) -> None:
+    """Record whether a member applies."""
+    write_json(path, {"kind": entry.kind, "applicable": reason is None, "reason": reason})

@@ -1,0 +1,78 @@
+"""What a fuser sees: the union of the members' candidates with everybody's scores on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipelines.model_api import Context, FittedModel
+
+
+@dataclass(frozen=True)
+class CandidateList:
+    """Candidates of one request.
+
+    Attributes:
+        codes: int64 ``[m]``, ascending.
+        members: names, in the order of the columns of ``scores``.
+        scores: float32 ``[m, n_members]``; NaN where a member has no opinion.
+        context: whom the list is for.
+    """
+
+    codes: np.ndarray
+    members: tuple[str, ...]
+    scores: np.ndarray
+    context: Context
+
+    def keep(self, rows: np.ndarray) -> CandidateList:
+        """The same list with only these rows."""
+        return replace(self, codes=self.codes[rows], scores=self.scores[rows])
+
+
+def gather(
+    members: Mapping[str, FittedModel], context: Context, *, depth: int, allowed: np.ndarray | None
+) -> CandidateList:
+    """Union of each member's best ``depth`` items, scored by all members.
+
+    Args:
+        members: fitted members by name.
+        context: whom the list is for.
+        depth: candidates asked of each member.
+        allowed: bool ``[n_items]``, or None for all; others never appear.
+    """
+    names = tuple(members)
+    if not names:
+        return CandidateList(np.zeros(0, np.int64), names, np.zeros((0, 0), np.float32), context)
+    proposals = [member.propose(context, depth, allowed) for member in members.values()]
+    codes = np.unique(np.concatenate([proposal.codes for proposal in proposals]))
+    scores = np.stack([proposal.score(codes) for proposal in proposals], axis=1)
+    return CandidateList(codes, names, scores.astype(np.float32, copy=False), context)
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Place of each item in each member's list, from 1, float32 ``[m, n_members]``; NaN without an opinion.
+
+    Equal scores share the better place, so that a constant score says nothing.
+    """
+    out = np.full(scores.shape, np.nan, np.float32)
+    for column in range(scores.shape[1]):
+        values = scores[:, column]
+        known = np.flatnonzero(~np.isnan(values))
+        ordered = np.sort(-values[known])
+        out[known, column] = 1 + np.searchsorted(ordered, -values[known], side="left")
+    return out
+
+
+def standardised(scores: np.ndarray) -> np.ndarray:
+    """Z-scores within the list per member, clipped to [-5, 5], 0 where there is no opinion."""
+    with np.errstate(invalid="ignore"):
+        known = ~np.isnan(scores)
+        count = np.maximum(known.sum(axis=0), 1)
+        filled = np.where(known, scores, 0.0)
+        mean = filled.sum(axis=0) / count
+        centred = np.where(known, scores - mean, 0.0)
+        spread = np.sqrt((centred**2).sum(axis=0) / count)
+    scaled: np.ndarray = np.clip(centred / np.maximum(spread, 1e-9), -5, 5).astype(np.float32)
+    return scaled

@@ -1,0 +1,104 @@
+"""The protocol of a fuser, and how a method's name finds its file."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.errors import ParamsError
+from pipelines.fusion.candidates import CandidateList
+
+METHODS: tuple[str, ...] = ("best_single", "weighted", "reciprocal_rank", "stacking")
+"""A method is the file of its name in this folder; ``auto`` chooses among them."""
+
+
+class FuserConfig(BaseModel):
+    """Base of a fuser's configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class LabelledList:
+    """One list to learn from.
+
+    Attributes:
+        candidates: the candidates as the service would have seen them at the window's start.
+        features: float32 ``[m, n_features]``, of ``fusion.features.describe``.
+        relevant: bool ``[m]``; bought within the window.
+        n_relevant: number of items bought within the window, found by the members or not.
+        window: name of the window.
+    """
+
+    candidates: CandidateList
+    features: np.ndarray
+    relevant: np.ndarray
+    n_relevant: int
+    window: str
+
+
+class FittedFuser(ABC):
+    """Scores candidates; read-only, thread-safe, numpy only."""
+
+    @abstractmethod
+    def score(self, candidates: CandidateList, features: np.ndarray | None) -> np.ndarray:
+        """Float32 ``[m]``, higher is better; ``features`` only where :attr:`reads_features`."""
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether ``score`` needs the candidates' features."""
+        return False
+
+    @abstractmethod
+    def weights(self, members: Sequence[str]) -> dict[str, float]:
+        """Share of each member in the list, adding up to 1, for explanations and the report."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write ``.npy`` and ``.json`` files into an existing folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fusion method: ``fit(config, lists, members, *, seed) -> FittedFuser``.
+
+    ``learns``: whether it needs labelled lists.
+    """
+
+    config: type[FuserConfig]
+    fitted: type[FittedFuser]
+    fit: Callable[..., FittedFuser]
+    learns: bool = True
+
+
+def method(name: str) -> Method:
+    """The method of this name."""
+    found: Method = importlib.import_module(f"pipelines.fusion.{name}").METHOD
+    return found
+
+
+def config(name: str, values: dict[str, Any]) -> FuserConfig:
+    """The typed configuration of ``params.fusion.<name>``."""
+    config_class = method(name).config
+    try:
+        return config_class.model_validate(values)
+    except ValidationError as error:
+        lines = [f"fusion.{name}.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ParamsError(
+            "params.yaml is not valid",
+            found=" | ".join(lines),
+            wanted=f"fields of {name}: {', '.join(config_class.model_fields) or 'none'}",
+            do="edit it",
+        ) from None

@@ -1,0 +1,215 @@
+"""Stacking: a listwise neural ranker over the members' opinions and the candidates' features.
+
+Every number is replaced by its quantile q on the training lists and enters as 2q - 1, its square and a flag
+for "unknown". An ensemble of small perceptrons with a linear path trains in TensorFlow on pairs of a bought
+and another candidate, each pair weighted by what swapping the two would change in nDCG (LambdaRank: Burges
+2010, "From RankNet to LambdaRank to LambdaMART", section 4).
+While training, members are masked at random, so that one that fails while serving degrades the list and
+does not break it. Scoring is numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import Field
+
+from pipelines.fusion.candidates import CandidateList, ranks, standardised
+from pipelines.fusion.features import FEATURES
+from pipelines.fusion.fuser import FittedFuser, FuserConfig, LabelledList, Method
+from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+
+VIEWS = 3
+"""Columns per member: score, place in its list, z-score within the list."""
+
+
+class StackingConfig(FuserConfig):
+    """Size and training of the ranker."""
+
+    knots: int = Field(64, ge=2, description="quantiles kept per column")
+    hidden: int = Field(32, ge=1, description="units in each of two layers of each perceptron")
+    ensemble: int = Field(3, ge=1, description="perceptrons whose scores are averaged")
+    negatives: int = Field(300, ge=1, description="candidates that were not bought, kept per list")
+    list_size: int = Field(64, ge=2, description="rows per list and step, bought ones first")
+    batch_lists: int = Field(32, ge=1, description="lists per step")
+    epochs: int = Field(8, ge=1)
+    learning_rate: float = Field(3e-3, gt=0, description="peak; warm-up over a tenth, then cosine to 0")
+    weight_decay: float = Field(1e-2, ge=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    member_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a member is masked in a list")
+    window_decay: float = Field(0.9, gt=0, le=1, description="weight of a window relative to the next newer one")
+    average: float = Field(0.99, ge=0, lt=1, description="momentum of the moving average of the weights")
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Learned numbers of an ensemble of ``s`` perceptrons with ``h`` units over ``f`` columns.
+
+    ``knots`` ``[f, k]`` ascending values and ``levels`` ``[f, k]`` their quantiles in [0, 1]; ``first``
+    ``[3 f, s h]``; ``first_bias`` ``[s h]``; ``second`` ``[s, h, h]``; ``second_bias`` ``[s, 1, h]``; ``last``
+    ``[s, h, 1]``; ``linear`` ``[3 f, s]``. All float32.
+    """
+
+    knots: np.ndarray
+    levels: np.ndarray
+    first: np.ndarray
+    first_bias: np.ndarray
+    second: np.ndarray
+    second_bias: np.ndarray
+    last: np.ndarray
+    linear: np.ndarray
+
+    def score(self, columns: np.ndarray) -> np.ndarray:
+        """Mean score of the ensemble, float32 ``[m]``, for columns ``[m, f]`` of :func:`columns_of`."""
+        code = encode(quantiles(columns, self.knots, self.levels))
+        size, units, _ = self.second.shape
+        hidden = np.maximum(code @ self.first + self.first_bias, 0.0)
+        hidden = hidden.reshape(len(code), size, units).transpose(1, 0, 2)
+        hidden = np.maximum(hidden @ self.second + self.second_bias, 0.0)
+        out = (hidden @ self.last)[:, :, 0].T + code @ self.linear
+        mean: np.ndarray = out.mean(axis=1).astype(np.float32)
+        return mean
+
+
+def quantiles(columns: np.ndarray, knots: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Quantile of every number among the training lists, float32 ``[m, f]``; NaN stays."""
+    out = np.empty(columns.shape, np.float32)
+    first = columns[:1]
+    alike = ((columns == first) | (np.isnan(columns) & np.isnan(first))).all(axis=0)
+    for column in range(columns.shape[1]):
+        # what is said of the user is the same in every row of a list
+        values = first[:, column] if alike[column] else columns[:, column]
+        out[:, column] = np.interp(values, knots[column], levels[column])
+    return out
+
+
+def encode(levels: np.ndarray) -> np.ndarray:
+    """2q - 1, its square, and 1 where unknown (then the others are 0): float32 ``[m, 3 f]``."""
+    unknown = np.isnan(levels)
+    centred = np.where(unknown, np.float32(0.0), 2 * levels - 1)
+    return np.concatenate([centred, centred * centred, unknown], axis=1, dtype=np.float32)
+
+
+def columns_of(candidates: CandidateList, features: np.ndarray, members: Sequence[str]) -> np.ndarray:
+    """What the ranker reads: three views of each member, then the features; float32 ``[m, f]``, NaN unknown.
+
+    A member of the training that is missing here is unknown throughout.
+    """
+    count = len(candidates.codes)
+    scores = np.full((count, len(members)), np.nan, np.float32)
+    for column, name in enumerate(members):
+        if name in candidates.members:
+            scores[:, column] = candidates.scores[:, candidates.members.index(name)]
+    scaled = np.where(np.isnan(scores), np.float32(np.nan), standardised(scores))
+    stacked: np.ndarray = np.concatenate([scores, ranks(scores), scaled, features], axis=1, dtype=np.float32)
+    return stacked
+
+
+class Stacking(FittedFuser):
+    """The ranker with the members it was taught on."""
+
+    def __init__(self, ranker: Ranker, members: tuple[str, ...], importance: dict[str, float]) -> None:
+        """``importance``: share of each member in the score's spread on the training lists, adding up to 1."""
+        self._ranker = ranker
+        self._members = members
+        self._importance = importance
+
+    @property
+    def reads_features(self) -> bool:
+        """True."""
+        return True
+
+    def score(self, candidates: CandidateList, features: np.ndarray | None) -> np.ndarray:
+        """Float32 ``[m]``."""
+        if features is None:
+            raise ValueError("stacking scores with features")
+        return self._ranker.score(columns_of(candidates, features, self._members))
+
+    def weights(self, members: Sequence[str]) -> dict[str, float]:
+        """How much the scores move when a member is masked, as shares."""
+        total = sum(self._importance.get(name, 0.0) for name in members) or 1.0
+        return {name: round(self._importance.get(name, 0.0) / total, 6) for name in members}
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays and ``stacking.json``."""
+        write_arrays(folder, vars(self._ranker))
+        write_json(
+            folder / "stacking.json",
+            {"members": list(self._members), "importance": self._importance, "features": list(FEATURES)},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        about = read_json(folder / "stacking.json")
+        ranker = Ranker(**{name: np.asarray(array) for name, array in read_arrays(folder).items()})
+        return cls(ranker, tuple(about["members"]), about["importance"])
+
+
+def fit(config: StackingConfig, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Stacking:
+    """Train the ensemble on the lists; the same seed gives the same weights on the same machine."""
+    from pipelines.learners.listwise import TrainingLists, train
+
+    draw = np.random.default_rng(seed)
+    newest = {name: age for age, name in enumerate(sorted({one.window for one in lists}, key=_order, reverse=True))}
+    parts = []
+    for one in lists:
+        if not one.relevant.any():
+            continue
+        losers = np.flatnonzero(~one.relevant)
+        kept = draw.permutation(losers)[: config.negatives]
+        rows = np.concatenate([np.flatnonzero(one.relevant), np.sort(kept)])
+        columns = columns_of(one.candidates, one.features, members)[rows]
+        parts.append((columns, one.relevant[rows], config.window_decay ** newest[one.window]))
+    data = TrainingLists.of(parts)
+    knots, levels = quantile_knots(data.columns, config.knots, draw)
+    groups = np.concatenate([np.tile(np.arange(len(members)), VIEWS), np.full(len(FEATURES), -1)])
+    as_quantiles = replace(data, columns=quantiles(data.columns, knots, levels))
+    learned = train(as_quantiles, groups, config=config.model_dump(), seed=seed)
+    ranker = Ranker(knots=knots, levels=levels, **learned)
+    return Stacking(ranker, tuple(members), _importance(ranker, data.columns, members, draw))
+
+
+def _order(window: str) -> tuple[int, str]:
+    return (int(window.rsplit("_", 1)[-1]), window) if window.rsplit("_", 1)[-1].isdigit() else (0, window)
+
+
+def quantile_knots(columns: np.ndarray, count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Values and their quantiles per column, float32 ``[f, count + 1]``, from a sample of the known numbers.
+
+    Equal values share the middle of their quantiles; the spare places at the end repeat the last knot.
+    """
+    sample = columns[draw.permutation(len(columns))[:100_000]]
+    knots = np.zeros((columns.shape[1], count + 1), np.float32)
+    levels = np.full((columns.shape[1], count + 1), 0.5, np.float32)
+    for column in range(columns.shape[1]):
+        known = sample[:, column][~np.isnan(sample[:, column])]
+        if not len(known):
+            continue
+        at = np.quantile(known, np.linspace(0, 1, count + 1)).astype(np.float32)
+        values = np.unique(at)
+        middle = (np.searchsorted(at, values, "left") + np.searchsorted(at, values, "right") - 1) / 2 / count
+        knots[column], levels[column] = values[-1], middle[-1]
+        knots[column, : len(values)], levels[column, : len(values)] = values, middle
+    return knots, levels
+
+
+def _importance(
+    ranker: Ranker, columns: np.ndarray, members: Sequence[str], draw: np.random.Generator
+) -> dict[str, float]:
+    sample = columns[draw.permutation(len(columns))[:5000]]
+    base = ranker.score(sample)
+    moved = {}
+    for place, name in enumerate(members):
+        masked = sample.copy()
+        masked[:, place : len(members) * VIEWS : len(members)] = np.nan
+        moved[name] = float(np.abs(ranker.score(masked) - base).mean())
+    total = sum(moved.values()) or 1.0
+    return {name: round(value / total, 6) for name, value in moved.items()}
+
+
+METHOD = Method(config=StackingConfig, fitted=Stacking, fit=fit)

@@ -1,0 +1,1 @@
+"""What all adapters share: the snapshot, reading files, rules for rows, identity of events, the outputs."""

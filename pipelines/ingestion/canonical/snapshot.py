@@ -1,0 +1,140 @@
+"""The snapshot manifest: which files a run reads, fixed by their hashes before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.errors import ArtifactError, InputError
+from pipelines.ingestion.canonical.adapter import Adapter, adapter
+from pipelines.params import DataParams
+from pipelines.storage import file_sha256, read_json
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+"""Formats that are read."""
+
+NOTES = (".md", ".txt")
+"""Files that people leave beside data; they are passed over in silence."""
+
+FEEDBACK = "var/feedback"
+"""Where below ``FUSELINE_HOME`` the partitions lie that the service's events were collected into."""
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """One file of a snapshot: the source it belongs to, and its path below its root."""
+
+    table: str
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a run reads; paths of ``files`` are below ``path``, those of ``feedback`` below ``FUSELINE_HOME``."""
+
+    adapter: str
+    path: str
+    as_of: str | None
+    files: tuple[SnapshotFile, ...]
+    feedback: tuple[SnapshotFile, ...]
+    ignored: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON-able value; equal data give an equal value on every machine."""
+        return {
+            "adapter": self.adapter,
+            "path": self.path,
+            "as_of": self.as_of,
+            "files": [vars(file) for file in self.files],
+            "feedback": [vars(file) for file in self.feedback],
+            "ignored": list(self.ignored),
+        }
+
+    @classmethod
+    def read(cls, manifest: Path) -> Snapshot:
+        """Read a manifest.
+
+        Raises:
+            ArtifactError: when it is missing or not a manifest.
+        """
+        value = read_json(manifest)
+        try:
+            return cls(
+                value["adapter"],
+                value["path"],
+                value["as_of"],
+                tuple(SnapshotFile(**file) for file in value["files"]),
+                tuple(SnapshotFile(**file) for file in value["feedback"]),
+                tuple(value["ignored"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{manifest} is not a snapshot manifest", found=error, do="run `dvc repro -f snapshot`"
+            ) from None
+
+
+def take(data: DataParams, *, home: Path) -> Snapshot:
+    """Look at the export and at the feedback partitions below ``home``.
+
+    Raises:
+        InputError: when the folder is missing, or holds no file that the adapter reads.
+        ParamsError: when there is no such adapter.
+    """
+    reads = adapter(data.adapter)
+    root = Path(data.path)
+    if not root.is_dir():
+        raise InputError(
+            f"data.path {data.path!r} is not a folder",
+            found="a file" if root.exists() else "nothing there",
+            wanted=reads.layout,
+            do="correct data.path in params.yaml, or put the export there",
+        )
+    files, ignored = _sorted_out(root, reads)
+    _check_complete(data, reads, files)
+    feedback = [
+        _described(path, "events", f"{FEEDBACK}/{path.relative_to(home / FEEDBACK).as_posix()}")
+        for path in _visible_files(home / FEEDBACK)
+        if path.suffix.lower() == ".parquet"
+    ]
+    as_of = data.as_of.isoformat() if data.as_of else None
+    return Snapshot(data.adapter, Path(data.path).as_posix(), as_of, tuple(files), tuple(feedback), tuple(ignored))
+
+
+def _sorted_out(root: Path, reads: Adapter) -> tuple[list[SnapshotFile], list[str]]:
+    files, ignored = [], []
+    for path in _visible_files(root):
+        inside = path.relative_to(root).as_posix()
+        source = reads.source_of(PurePosixPath(inside))
+        if source is not None and path.suffix.lower() in SUFFIXES:
+            files.append(_described(path, source, inside))
+        elif path.suffix.lower() not in NOTES:
+            ignored.append(inside)
+    return files, ignored
+
+
+def _check_complete(data: DataParams, reads: Adapter, files: list[SnapshotFile]) -> None:
+    present = {file.table for file in files}
+    for name, source in reads.sources.items():
+        if source.required and name not in present:
+            raise InputError(
+                f"data.path {data.path!r} has no files for {name}",
+                found=f"files for {', '.join(sorted(present))}" if present else "no file that can be read",
+                wanted=reads.layout,
+                do="add them, or correct data.path and data.adapter in params.yaml",
+            )
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    """Files below a folder in order of their paths; hidden and ``_``-marked ones are other tools' business."""
+    for path in sorted(root.rglob("*"), key=lambda p: p.relative_to(root).as_posix()):
+        inside = path.relative_to(root).parts
+        if path.is_file() and not any(part.startswith((".", "_")) for part in inside):
+            yield path
+
+
+def _described(path: Path, source: str, label: str) -> SnapshotFile:
+    return SnapshotFile(source, label, file_sha256(path), path.stat().st_size)

@@ -1,0 +1,1 @@
+"""Training code that needs a heavy library; imported only inside the ``fit`` of a kind."""

@@ -1,0 +1,194 @@
+"""What a base model is: the protocol between members, fusion, bundle and service.
+
+A kind is one file of ``pipelines/models/``. It holds a configuration (:class:`ModelConfig`), a fitted
+state that scores (:class:`FittedModel`) and a function ``fit`` that makes the one from the other, tied
+together by a module-level ``KIND = Kind(...)``.
+
+Codes. Everything inside one instant (features, members, bundle) numbers items alike: the code of an
+item is its row in ``FeatureState.item_ids``, sorted by UTF-8 bytes. Codes of two instants do not match.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.features.state import FeatureState, UserHistory
+
+
+class ModelConfig(BaseModel):
+    """Base of a kind's configuration: each field with bound, default and meaning; extras forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Need(StrEnum):
+    """What a kind cannot do without; the reason for ``not_applicable`` when it is missing."""
+
+    INTERACTIONS = "interactions of known users"
+    TEXT = "text vectors"
+
+
+class Context(NamedTuple):
+    """Whom a list is for: ``history`` has finished per-item aggregates, empty for an unknown user."""
+
+    history: UserHistory
+    surface: str
+
+
+class Candidates(NamedTuple):
+    """``codes`` int64 ``[m]``, ``scores`` float32 ``[m]``, best first, ties by lower code, no duplicates."""
+
+    codes: np.ndarray
+    scores: np.ndarray
+
+
+class Proposal(NamedTuple):
+    """``codes`` of :class:`Candidates`; ``score`` gives the member's scores of any codes in the same context."""
+
+    codes: np.ndarray
+    score: Callable[[np.ndarray], np.ndarray]
+
+
+class FittedModel(ABC):
+    """A member at one instant: read-only, thread-safe, numpy only.
+
+    ``score_all`` is all that a kind must write; one with a cheaper way to its best or to few items
+    overrides the others, with equal results (the conformance suite checks it).
+    """
+
+    def __init__(self, n_items: int) -> None:
+        """``n_items``: number of items of the instant; scores are aligned with their codes."""
+        self.n_items = n_items
+
+    @abstractmethod
+    def score_all(self, context: Context) -> np.ndarray:
+        """Scores of all items, float32 ``[n_items]``, higher is better; NaN: no opinion on that item."""
+
+    def score(self, context: Context, codes: np.ndarray) -> np.ndarray:
+        """Scores of these items, float32 ``[len(codes)]``; NaN: no opinion."""
+        scores: np.ndarray = self.score_all(context)[codes]
+        return scores
+
+    def candidates(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Candidates:
+        """The best ``n`` items that the member has an opinion on, fewer when it has fewer.
+
+        Args:
+            context: whom the list is for.
+            n: at most this many.
+            allowed: bool ``[n_items]``, or None for all; others never appear.
+        """
+        return best(self.score_all(context), n, allowed)
+
+    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+        """Candidates together with a way to score others, for the price of one pass over the items."""
+        dense = self.score_all(context)
+        return Proposal(best(dense, n, allowed).codes, dense.__getitem__)
+
+    def similar(self, code: int, n: int) -> Candidates | None:
+        """Items most like one item, itself excluded; None when the kind has no notion of it."""
+        return None
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write ``.npy`` and ``.json`` files (no pickles) into an existing folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote; the copy scores the same to the bit."""
+
+
+def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candidates:
+    """The top ``n`` of a dense score array, NaN left out, ties by lower code."""
+    values = scores if allowed is None else np.where(allowed, scores, np.float32(np.nan))
+    floor = _floor(values, n)
+    if floor is None:
+        codes = np.flatnonzero(~np.isnan(values))
+    else:
+        codes = np.flatnonzero(values > floor)
+        if len(codes) < n:  # ties at the floor fill up, lower codes first
+            codes = np.concatenate([codes, np.flatnonzero(values == floor)[: n - len(codes)]])
+    kept = values[codes]
+    if len(codes) > n:
+        enough = kept >= np.partition(kept, len(kept) - n)[len(kept) - n]
+        codes, kept = codes[enough], kept[enough]
+    order = np.lexsort((codes, -kept))[:n]
+    return Candidates(codes[order].astype(np.int64), kept[order].astype(np.float32))
+
+
+MINIMUM_BLOCK = 4
+
+
+def _floor(values: np.ndarray, n: int) -> float | None:
+    """A value that at least ``n`` items reach: the n-th largest of the maxima of blocks; None for few items.
+
+    Two passes over the scores instead of a partition of all of them, which is what a long catalogue needs.
+    """
+    size = len(values) // (8 * n) if n else 0
+    if size < MINIMUM_BLOCK:
+        return None
+    maxima = np.fmax.reduce(values[: len(values) // size * size].reshape(-1, size), axis=1)
+    maxima = maxima[~np.isnan(maxima)]
+    return float(np.partition(maxima, len(maxima) - n)[len(maxima) - n]) if len(maxima) >= n else None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a member may learn from: everything before one instant, and nothing else.
+
+    Attributes:
+        features: the aggregates, items and users as of the instant.
+        parent: the same member fitted at an earlier instant, for a warm start, or None.
+        parent_features: the features of the parent's instant (for mapping its codes), or None.
+    """
+
+    features: FeatureState
+    parent: FittedModel | None = None
+    parent_features: FeatureState | None = None
+
+
+FitFunction = Callable[..., FittedModel]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of base model.
+
+    Attributes:
+        config: its configuration class.
+        fitted: its fitted class.
+        fit: ``fit(config, data, *, seed) -> FittedModel``; pure: same arguments, same bytes.
+        needs: what it cannot do without.
+        warm_start: whether ``fit`` uses ``data.parent``.
+    """
+
+    config: type[ModelConfig]
+    fitted: type[FittedModel]
+    fit: FitFunction
+    needs: frozenset[Need] = frozenset({Need.INTERACTIONS})
+    warm_start: bool = False
+
+    REGISTERED_AS: ClassVar[str] = "KIND"
+
+    def not_applicable(self, features: FeatureState) -> str | None:
+        """Why this kind cannot be fitted on these data, or None when it can."""
+        missing: Sequence[Need] = sorted(self.needs - available(features))
+        return f"the data have no {' and no '.join(missing)}" if missing else None
+
+
+def available(features: FeatureState) -> frozenset[Need]:
+    """What these data offer."""
+    offered = set()
+    if len(features.user_items.items):
+        offered.add(Need.INTERACTIONS)
+    if features.text is not None:
+        offered.add(Need.TEXT)
+    return frozenset(offered)

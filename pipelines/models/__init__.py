@@ -1,0 +1,1 @@
+"""Base models: one kind a file, no file imports another."""

@@ -1,0 +1,171 @@
+"""``params.yaml`` as frozen, typed values that forbid what they do not know."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipelines.contracts import EVENT_TYPES
+from pipelines.errors import ParamsError
+
+
+class Params(BaseModel):
+    """Base of every section: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataParams(Params):
+    """Where a shop's export lies and how its events are read."""
+
+    adapter: str
+    path: str
+    as_of: datetime | None = Field(None, description="exclusive end of what is read; null: after the newest event")
+    target: str | None = None
+    strengths: dict[str, float] | None = None
+    max_bad_share: float = Field(0.2, ge=0, le=1)
+
+    @field_validator("as_of", mode="before")
+    @classmethod
+    def _quoted(cls, value: object) -> object:
+        if isinstance(value, date):
+            raise ValueError(  # noqa: TRY004 - pydantic turns a ValueError into the message
+                f"an unquoted date; write as_of: '{value}' with quotes"
+            )
+        return value
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _known_event_types(self) -> DataParams:
+        for name in [*(self.strengths or {}), *([self.target] if self.target else [])]:
+            if name not in EVENT_TYPES:
+                raise ValueError(f"unknown event type {name!r}; known: {', '.join(EVENT_TYPES)}")
+        if self.strengths and min(self.strengths.values()) <= 0:
+            raise ValueError("strengths must be above zero; leave an event type out to ignore it")
+        return self
+
+
+class SplitParams(Params):
+    """Lengths of holdout and windows, and the grid that t2 lies on."""
+
+    holdout_days: int = Field(28, ge=1)
+    window_days: int = Field(28, ge=1)
+    windows: int = Field(6, ge=0)
+    grid_anchor: str = "2010-11-03"
+    max_eval_users: int = Field(20000, ge=1, description="users sampled per window and for the holdout")
+
+    @field_validator("grid_anchor")
+    @classmethod
+    def _is_a_day(cls, value: str) -> str:
+        date.fromisoformat(value)
+        return value
+
+
+class TextParams(Params):
+    """The pretrained encoder of item texts; None (or the word ``none``) switches it off."""
+
+    encoder: str | None = Field("all-MiniLM-L6-v2", description="a packaged name, a folder, or a Keras Hub preset")
+    max_tokens: int = Field(64, ge=8, le=512)
+    batch_size: int = Field(32, ge=1)
+
+    @field_validator("encoder")
+    @classmethod
+    def _off(cls, value: str | None) -> str | None:
+        return None if value is None or value.strip().casefold() in {"", "none", "null"} else value
+
+
+class FusionParams(Params):
+    """How members are fused; the sections belong to the fusers of the same name."""
+
+    method: Literal["auto", "best_single", "weighted", "reciprocal_rank", "stacking"] = "auto"
+    candidates_per_member: int = Field(100, ge=1)
+    max_users: int = Field(1500, ge=1, description="lists per window that the fusion learns on")
+    weighted: dict[str, Any] = Field(default_factory=dict)
+    reciprocal_rank: dict[str, Any] = Field(default_factory=dict)
+    stacking: dict[str, Any] = Field(default_factory=dict)
+
+
+class EvaluationParams(Params):
+    """How the holdout is read."""
+
+    bootstrap_draws: int = Field(10_000, ge=100)
+    max_users: int = Field(20_000, ge=1)
+
+
+class GateParams(Params):
+    """What a candidate must show."""
+
+    margin: float = Field(0.02, ge=0, description="non-inferiority margin, share of the reference's score")
+    margin_by_surface: dict[str, float] = Field(
+        default_factory=lambda: {"recommend_new": 0.1}, description="the same where a surface's score is noisier"
+    )
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="size of the tests, shared among the looks at one champion")
+    min_users: int = Field(30, ge=2, description="below so many users an interval says nothing")
+    slice_margin: float = Field(0.15, ge=0, description="loss of a slice that must not be shown, share of its score")
+    list_margin: float = Field(
+        0.1, ge=0, le=1, description="loss of coverage, diversity, novelty against a learned member"
+    )
+    concentration_margin: float = Field(0.05, ge=0, le=1, description="gain of the Gini coefficient, absolute")
+    week_drop: float = Field(0.3, gt=0, le=1, description="loss of the newest week against the worst usual one")
+    change_excess: float = Field(0.3, ge=0, description="share by which served lists may move more than is usual")
+    max_rank_ms: float = Field(200.0, gt=0, description="95th percentile of the time for one ranking")
+    max_megabytes: float = Field(4000.0, gt=0, description="size of the served bundle")
+
+
+class ModelEntry(BaseModel):
+    """One base model: its kind, and the fields of the kind's own configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields beside ``kind``, to be parsed by the kind's configuration class."""
+        return dict(self.model_extra or {})
+
+
+class AllParams(Params):
+    """The whole of ``params.yaml``."""
+
+    seed: int
+    data: DataParams
+    split: SplitParams = SplitParams()
+    text: TextParams = TextParams()
+    models: dict[str, ModelEntry]
+    fusion: FusionParams = FusionParams()
+    evaluation: EvaluationParams = EvaluationParams()
+    gate: GateParams = GateParams()
+
+
+def parse(values: dict[str, Any], *, source: str = "params.yaml") -> AllParams:
+    """Check values; the error names every field that is wrong, and what to write instead."""
+    try:
+        return AllParams.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        known = "each name as in the shipped params.yaml"
+        raise ParamsError(f"{source} is not valid", found=" | ".join(lines), wanted=known, do="edit it") from None
+
+
+def load(path: Path) -> AllParams:
+    """Read and check a params file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist", do="run from the project's root, or give --params") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML", found=error, do="edit it") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path} is not a mapping", found=type(values).__name__, do="edit it")
+    return parse(values, source=str(path))

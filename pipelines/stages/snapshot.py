@@ -1,0 +1,25 @@
+"""Stage ``snapshot``: fix the files of this run by their hashes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipelines.ingestion.canonical import snapshot
+from pipelines.params import load
+from pipelines.stages.running import arguments, run
+from pipelines.storage import write_json
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write ``snapshot/manifest.json``."""
+    args = arguments("Write the manifest of the files that this run reads.", argv)
+    taken = snapshot.take(load(args.params).data, home=Path(os.environ.get("FUSELINE_HOME", ".")))
+    manifest = args.artifacts / "snapshot" / "manifest.json"
+    write_json(manifest, taken.as_json())
+    read = sum(file.bytes for file in (*taken.files, *taken.feedback))
+    print(f"{len(taken.files)} files, {len(taken.feedback)} feedback partitions, {read / 1e6:.1f} MB: {manifest}")
+
+
+if __name__ == "__main__":
+    run(main)

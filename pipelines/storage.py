@@ -1,0 +1,108 @@
+"""Files that are whole or absent: everything is written aside and renamed.
+
+A process killed in the middle of a write leaves the previous good output in place, and at most
+a hidden ``.*.partial`` sibling that the next write of the same path removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import ArtifactError
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``; on success it takes target's place, on error it goes."""
+    aside = target.parent / f".{target.name}.partial"
+    old = target.parent / f".{target.name}.old.partial"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def replacing_file(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write to; on success it is renamed over target."""
+    aside = target.parent / f".{target.name}.partial"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        with aside.open("rb") as written:
+            os.fsync(written.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically as UTF-8."""
+    with replacing_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys sorted, so that equal values are equal bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or say which file is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist", do="run `dvc repro`") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON", found=error, do="delete it and run `dvc repro`") from error
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write each array as ``<name>.npy`` (no pickles: a bundle is data, never code)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Read every ``.npy`` of a folder, memory-mapped, so that workers share the pages."""
+    return {path.stem: read_array(path) for path in sorted(folder.glob("*.npy"))}
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Read one array memory-mapped and read-only."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist", do="run `dvc repro`") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged", found=error, do="delete its folder and run `dvc repro`") from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def value_sha256(value: Any) -> str:
+    """SHA-256 of a JSON-able value in canonical form, as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

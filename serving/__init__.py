@@ -1,0 +1,1 @@
+"""The service: one BentoML service around one bundle and one event store."""

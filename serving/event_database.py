@@ -1,0 +1,158 @@
+"""Connections of the event store: what differs between SQLite and PostgreSQL lies here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+
+from serving.event_tables import METADATA
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long SQLite waits for a writer outside of this service (a backup, an erasure) before it gives up."""
+
+WRITERS_LOCK = 0x4675_7365
+"""Key of PostgreSQL's advisory lock that makes writers take turns."""
+
+
+PARAMETERS_A_STATEMENT = 20_000
+"""SQLite takes 32,766 and PostgreSQL 65,535 parameters at most."""
+
+
+class Transaction:
+    """Statements of many rows each.
+
+    The driver gives up the interpreter's lock at every step of a statement and has to wait for it again
+    while another thread answers requests, so one statement of many rows, not many of one, is what makes
+    group commit fast. It also is one round trip to PostgreSQL.
+    """
+
+    def __init__(self, connection: Connection, placeholder: str) -> None:
+        """``placeholder`` of one value in the driver's SQL."""
+        self._connection = connection
+        self._placeholder = placeholder
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, conflict: str = "") -> None:
+        """Insert rows, values in the order of the columns; ``conflict``: an ``ON CONFLICT`` clause."""
+        one = f"({','.join([self._placeholder] * len(columns))})"
+        size = PARAMETERS_A_STATEMENT // len(columns)
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            values = ",".join([one] * len(some))
+            statement = f"INSERT INTO {table} ({','.join(columns)}) VALUES {values} {conflict}"  # noqa: S608 - our names
+            self._connection.exec_driver_sql(statement, tuple(value for row in some for value in row))
+
+    def select(self, table: str, columns: Sequence[str], keys: set[str]) -> list[Any]:
+        """Rows whose first column is one of the keys."""
+        ordered = sorted(keys)
+        found: list[Any] = []
+        for start in range(0, len(ordered), PARAMETERS_A_STATEMENT):
+            some = ordered[start : start + PARAMETERS_A_STATEMENT]
+            places = ",".join([self._placeholder] * len(some))
+            statement = f"SELECT {','.join(columns)} FROM {table} WHERE {columns[0]} IN ({places})"  # noqa: S608 - our names
+            found += self._connection.exec_driver_sql(statement, tuple(some)).all()
+        return found
+
+
+class Database:
+    """One engine; one reading connection a thread."""
+
+    def __init__(self, engine: Engine, turns: Path | None) -> None:
+        """``turns``: the file whose lock SQLite's writers hold in turn; None on PostgreSQL."""
+        self._engine = engine
+        self._turns = turns
+        self._local = threading.local()
+        self.embedded = turns is not None
+        self.placeholder = "?" if self.embedded else "%s"
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Connect and make missing tables; SQLite's folder is made too."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            database = cls(engine, None)
+        else:
+            path = Path(parsed.database or "events.db").absolute()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(parsed.set(database=str(path)), connect_args={"check_same_thread": False})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_immediate)
+            database = cls(engine, path.with_name(path.name + ".turn"))
+        with database.turn() as connection:
+            METADATA.create_all(connection)
+        return database
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One transaction for rows, see :meth:`turn`."""
+        with self.turn() as connection:
+            yield Transaction(connection, self.placeholder)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Connection]:
+        """One transaction, alone among all processes that write; durable when the block ends."""
+        if self._turns is None:
+            with self._engine.begin() as connection:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
+                yield connection
+            return
+        with self._turns.open("a") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            with self._engine.begin() as connection:
+                yield connection
+
+    def read(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Rows of one statement on this thread's own connection, connecting again once if it was lost."""
+        try:
+            return self._fetch(statement, values)
+        except self._engine.dialect.loaded_dbapi.OperationalError:
+            self._local.cursor = None
+            return self._fetch(statement, values)
+
+    def _fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        cursor = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self._local.cursor = self._connect().cursor()
+        cursor.execute(statement, values)
+        rows: list[Any] = cursor.fetchall()
+        return rows
+
+    def _connect(self) -> Any:
+        """A connection outside of the pool, without transactions: each statement sees the latest commit."""
+        arguments, options = self._engine.dialect.create_connect_args(self._engine.url)
+        if self.embedded:
+            options["check_same_thread"] = False
+        connection = self._engine.dialect.connect(*arguments, **options)
+        if self.embedded:
+            _prepare_sqlite(connection, None)
+        else:
+            connection.autocommit = True
+        return connection
+
+    def close(self) -> None:
+        """Disconnect this thread and the pool."""
+        cursor = getattr(self._local, "cursor", None)
+        if cursor is not None:
+            cursor.connection.close()
+            self._local.cursor = None
+        self._engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """WAL lets readers go on beside the writer; synchronous=FULL flushes the log at every commit."""
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take the write lock at once: a lock taken half-way through could not be waited for."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,131 @@
+"""From a request to an answer: values in, values out; the store and the clock stay outside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import ranking as asked
+from pipelines.bundle import Bundle
+from pipelines.contracts import Surface
+from pipelines.features.state import UserHistory
+from pipelines.ranking import RankedItem, Ranking
+from serving.event_schemas import BadEvent, rows
+from serving.event_store import Outcome
+from serving.schemas import Filter, RankRequest, RecommendRequest
+
+DETAILS = ("title", "brand", "category", "price", "currency", "image_uri", "available")
+"""Columns of the catalogue that ``details`` adds to an item."""
+
+UNKNOWN_USER = "unknown_user"
+SEARCH_NOT_AVAILABLE = "search_not_available"
+
+
+def seed(token: str) -> int:
+    """The seed of exploration that a token stands for, 63 bits."""
+    return int.from_bytes(hashlib.blake2b(token.encode(), digest_size=8).digest()) >> 1
+
+
+def recommend(request: RecommendRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
+    """The list for a user; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
+    return bundle.rank(
+        asked.RankRequest(
+            surface=request.surface,
+            n=request.n,
+            offset=request.offset,
+            filter=_filter(request.filter),
+            exclude=tuple(request.exclude),
+            placement=request.placement,
+            time=request.event_time,
+            explore=request.explore,
+            seed=seed(token) if request.explore else 0,
+            explain=request.explain,
+        ),
+        history,
+    )
+
+
+def _filter(wanted: Filter) -> asked.Filter:
+    return asked.Filter(
+        category=wanted.category,
+        brand=wanted.brand,
+        price_min=wanted.price_min,
+        price_max=wanted.price_max,
+        available=wanted.available,
+    )
+
+
+def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple[list[dict[str, Any]], str | None]:
+    """The given items, best first, ties in the order given; unknown ones last, with score null."""
+    ids = list(dict.fromkeys(request.items))
+    scored = dict(zip(ids, bundle.score_items(ids, history, Surface.RECOMMEND), strict=True))
+    ids.sort(key=lambda one: _descending(scored[one]))
+    items = [{"id": one, "rank": place, "score": scored[one]} for place, one in enumerate(ids, 1)]
+    fallback = None
+    if request.query is not None:
+        fallback = SEARCH_NOT_AVAILABLE
+    elif not len(history):
+        fallback = UNKNOWN_USER
+    return items, fallback
+
+
+def _descending(score: float | None) -> tuple[bool, float]:
+    return (True, 0.0) if score is None else (False, -score)
+
+
+def items(ranking: Ranking, *, bundle: Bundle, explain: bool = False, details: bool = False) -> list[dict[str, Any]]:
+    """A ranking's items as they go into an answer."""
+    shown = [_explained(item) if explain else _item(item) for item in ranking.items]
+    if details:
+        for entry, about in zip(shown, _details(bundle, [item.code for item in ranking.items]), strict=True):
+            entry.update(about)
+    return shown
+
+
+def _item(item: RankedItem) -> dict[str, Any]:
+    return {"id": item.id, "rank": item.rank, "score": float(item.score), "propensity": float(item.propensity)}
+
+
+def _explained(item: RankedItem) -> dict[str, Any]:
+    sources = [{"model": s.model, "score": s.score, "rank": s.rank, "weight": s.weight} for s in item.sources]
+    return {**_item(item), "sources": sources, "reasons": list(item.reasons)}
+
+
+def _details(bundle: Bundle, codes: Sequence[int]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = bundle.features.catalog.select(list(DETAILS)).take(list(map(int, codes))).to_pylist()
+    return rows
+
+
+class Posted:
+    """The events of one post: what can be stored, and what was wrong with the rest."""
+
+    def __init__(self, raw: Sequence[Any], *, received_at: int) -> None:
+        """``raw``: parsed events in order; ``received_at`` in microseconds since 1970."""
+        self.events: list[list[dict[str, Any]]] = []
+        self._places: list[int] = []
+        self._rejected: list[dict[str, Any]] = []
+        for index, one in enumerate(raw):
+            try:
+                if isinstance(one, BadEvent):
+                    raise one
+                event = rows(one, received_at=received_at)
+            except BadEvent as error:
+                self._reject(index, error.field, error.reason)
+            else:
+                self.events.append(event)
+                self._places.append(index)
+
+    def _reject(self, index: int, field: str, reason: str) -> None:
+        self._rejected.append({"index": index, "field": field, "reason": reason})
+
+    def answer(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """The counts, given what became of ``events``."""
+        for index, outcome in zip(self._places, outcomes, strict=True):
+            if outcome is Outcome.CONFLICT:
+                self._reject(index, "event_id", "an event with this id and item was accepted with other content")
+        return {
+            "accepted": sum(outcome is Outcome.ACCEPTED for outcome in outcomes),
+            "duplicates": sum(outcome is Outcome.DUPLICATE for outcome in outcomes),
+            "rejected": sorted(self._rejected, key=lambda entry: entry["index"]),
+        }

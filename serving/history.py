@@ -1,0 +1,92 @@
+"""A user's history at the moment of a request: the bundle's, carried on by what was posted since.
+
+Nothing is kept in the process: the events come from the store by one indexed statement, so that what one
+worker has acknowledged counts in the next answer of every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from pipelines.bundle import Bundle
+from pipelines.features.lookup import LiveEvent
+from pipelines.features.state import UserHistory
+from serving.event_store import EventStore, RecentEvent
+
+MAX_EVENTS = 500
+"""Newest events of one history that a request reads."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Whose(NamedTuple):
+    """Whom a request is about: ``user`` is the given one, else the one linked to the visitor."""
+
+    user: str | None
+    visitor: str | None
+
+    @property
+    def history_id(self) -> str | None:
+        """The id that the history goes by."""
+        return self.user or self.visitor
+
+
+def microseconds(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def whose(store: EventStore, *, user_id: str | None, visitor_id: str | None) -> Whose:
+    """Resolve a visitor who has become a user; a given user is taken as it is."""
+    if user_id is None and visitor_id is not None:
+        return Whose(store.linked_user(visitor_id), visitor_id)
+    return Whose(user_id, visitor_id)
+
+
+def history(
+    bundle: Bundle,
+    store: EventStore,
+    *,
+    of: Whose,
+    recent_items: Sequence[str] = (),
+    until: datetime | None = None,
+) -> UserHistory:
+    """The history of ``of``; one read of the store, a second one for a user of whom nothing is known yet.
+
+    ``until`` (replay only) leaves out events after that time.
+    """
+    rows: list[RecentEvent] = []
+    if of.history_id is not None:
+        after = bundle_covers(bundle)
+        rows = store.recent(of.history_id, after=after, limit=MAX_EVENTS)
+        if not rows and of.user and of.visitor and bundle.features.user_ids.code(of.user) < 0:
+            rows = store.recent(of.visitor, after=after, limit=MAX_EVENTS)
+    events = live_events(bundle, rows, until=until) if rows else ()
+    return bundle.history(user_id=of.user, visitor_id=of.visitor, events=events, recent_items=recent_items)
+
+
+def bundle_covers(bundle: Bundle) -> int:
+    """Events of the store up to this ``seq`` are in the bundle's own histories already."""
+    return int((bundle.manifest.get("data") or {}).get("events_through", 0))
+
+
+def live_events(bundle: Bundle, rows: Sequence[RecentEvent], *, until: datetime | None = None) -> list[LiveEvent]:
+    """Rows as features read them: before the bundle's instant by time, later ones by arrival."""
+    strengths, as_of = bundle.features.strengths, microseconds(bundle.features.time)
+    last = None if until is None else microseconds(until)
+    kept = [r for r in rows if r.item_id and r.event_type in strengths and (last is None or r.event_time <= last)]
+    kept.sort(key=lambda row: (min(row.event_time, as_of), row.seq))
+    return [
+        LiveEvent(
+            row.item_id,
+            row.event_type,
+            _EPOCH + row.event_time * _MICROSECOND,
+            1.0 if row.quantity is None else row.quantity,
+            row.price,
+            row.event_share,
+        )
+        for row in kept
+    ]

@@ -1,0 +1,282 @@
+"""The table of routes: what each asks for, and what it answers. The OpenAPI document is made from it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving import auth, event_schemas, handlers, problems, registry, schemas
+from serving.auth import Role
+from serving.event_store import Impression
+from serving.history import Whose, history, microseconds, whose
+from serving.problems import Problem
+from serving.runtime import Runtime, Served
+
+MAX_BODY = 1_000_000
+MAX_EVENTS_BODY = 16_000_000
+
+Body = TypeVar("Body", bound=schemas.Request)
+
+
+class Call:
+    """One request under way."""
+
+    def __init__(self, request: Request, runtime: Runtime, started: float) -> None:
+        """``started``: ``time.perf_counter()`` when the request arrived."""
+        self.request = request
+        self.runtime = runtime
+        self.started = started
+        self.token = secrets.token_urlsafe(16)
+
+    async def body(self, limit: int = MAX_BODY) -> bytes:
+        """The body; a longer one is refused before it is read whole."""
+        length = self.request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > limit:
+            raise Problem(413, f"the body is larger than {limit} bytes", field="body")
+        chunks, size = [], 0
+        async for chunk in self.request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise Problem(413, f"the body is larger than {limit} bytes", field="body")
+        return b"".join(chunks)
+
+    async def parsed(self, model: type[Body]) -> Body:
+        """The body as a request; replay is asked for here, because it is a setting and not a shape."""
+        try:
+            value = model.model_validate_json(await self.body() or b"null")
+        except ValidationError as error:
+            raise problems.invalid(error) from None
+        if getattr(value, "event_time", None) is not None and not self.runtime.replay:
+            raise problems.InvalidFields([{"field": "event_time", "reason": "is taken with FUSELINE_REPLAY=1 only"}])
+        return value
+
+    def answer(self, members: dict[str, Any], *, fallback: str | None = None, status: int = 200) -> Response:
+        """The members that every answer carries, and these."""
+        served = self.runtime.served
+        value = {
+            "attribution_token": self.token,
+            "model_version": served.version if served else "none",
+            "took_ms": round((time.perf_counter() - self.started) * 1000, 3),
+            "fallback": fallback,
+            **members,
+        }
+        body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Response(body, status_code=status, media_type="application/json")
+
+    async def reading(self, function: Callable[[], Any]) -> Any:
+        """Call what reads the store: at once when it lies in this process, in a thread when it does not."""
+        if self.runtime.store.embedded:
+            return function()
+        return await asyncio.to_thread(function)
+
+
+async def recommend(call: Call) -> Response:
+    """A list for a user or visitor."""
+    request = await call.parsed(schemas.RecommendRequest)
+    served, store = call.runtime.current(), call.runtime.store
+
+    def read() -> tuple[Whose, Any]:
+        of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
+        return of, history(served.bundle, store, of=of, recent_items=request.recent_items, until=request.event_time)
+
+    of, known = await call.reading(read)
+    ranking = handlers.recommend(request, bundle=served.bundle, history=known, token=call.token)
+    shown_at = None if request.event_time is None else microseconds(request.event_time)
+    _show(call, served, ranking.items, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
+    items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
+    return call.answer({"items": items}, fallback=ranking.fallback)
+
+
+def _show(
+    call: Call,
+    served: Served,
+    items: Any,
+    *,
+    surface: str,
+    placement: str | None,
+    of: Whose,
+    shown_at: int | None = None,
+) -> None:
+    if not items:
+        return
+    call.runtime.store.show(
+        Impression(
+            call.token,
+            time.time_ns() // 1000 if shown_at is None else shown_at,
+            surface,
+            placement,
+            served.version,
+            served.bundle_id,
+            of.user,
+            of.visitor,
+            of.history_id,
+            items[0].rank,
+            [item.id for item in items],
+            [item.propensity for item in items],
+        )
+    )
+
+
+async def similar(call: Call) -> Response:
+    """Items like one item."""
+    try:
+        query = schemas.SimilarQuery.model_validate(dict(call.request.query_params))
+    except ValidationError as error:
+        raise problems.invalid(error) from None
+    served = call.runtime.current()
+    item_id = call.request.path_params["item_id"]
+    ranking = served.bundle.similar(item_id, query.n)
+    _show(call, served, ranking.items, surface="similar", placement="detail", of=Whose(None, None))
+    items = handlers.items(ranking, bundle=served.bundle, details=query.details)
+    return call.answer({"items": items}, fallback=ranking.fallback)
+
+
+async def rank(call: Call) -> Response:
+    """The given items in the best order."""
+    request = await call.parsed(schemas.RankRequest)
+    served, store = call.runtime.current(), call.runtime.store
+
+    def read() -> Any:
+        of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
+        return history(served.bundle, store, of=of, until=request.event_time)
+
+    items, fallback = handlers.rank(request, bundle=served.bundle, history=await call.reading(read))
+    return call.answer({"items": items}, fallback=fallback)
+
+
+async def post_events(call: Call) -> Response:
+    """Store events; the answer comes after they are on disk."""
+    body = await call.body(MAX_EVENTS_BODY)
+    try:
+        raw = event_schemas.events_of(body)
+    except event_schemas.BadEvent as error:
+        raise problems.InvalidFields([{"field": error.field, "reason": error.reason}]) from None
+    posted = handlers.Posted(raw, received_at=time.time_ns() // 1000)
+    outcomes = await asyncio.wrap_future(call.runtime.store.post(posted.events)) if posted.events else []
+    return call.answer(posted.answer(outcomes), status=202)
+
+
+async def models(call: Call) -> Response:
+    """Versions, aliases and verdicts of the registry."""
+    return call.answer(await registry.ask("models"))
+
+
+async def promote(call: Call) -> Response:
+    """Make a registered version the champion."""
+    version = call.request.path_params["version"]
+    if not version.isdigit():
+        raise problems.InvalidFields([{"field": "version", "reason": "must be the number of a registered version"}])
+    return call.answer(await registry.ask("promote", version))
+
+
+async def rollback(call: Call) -> Response:
+    """Make the previous champion the champion again."""
+    return call.answer(await registry.ask("rollback"))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One route: how it is called, who may, and what goes in and out.
+
+    ``role`` None means that no key is asked for. ``handle`` None means that BentoML answers it.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handle: Callable[[Call], Awaitable[Response]] | None = None
+    role: Role | None = None
+    request: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    status: int = 200
+    media_type: str = "application/json"
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "POST",
+        "/v1/recommend",
+        "A list for a user or visitor",
+        recommend,
+        Role.READ,
+        schemas.RecommendRequest,
+        answer=schemas.ListAnswer,
+    ),
+    Operation(
+        "POST",
+        "/v1/events",
+        "Post one event, a list, {events: [...]} or JSON lines",
+        post_events,
+        Role.WRITE,
+        event_schemas.Event,
+        answer=schemas.EventsAnswer,
+        status=202,
+    ),
+    Operation(
+        "POST",
+        "/v1/rank",
+        "Put given items in order",
+        rank,
+        Role.READ,
+        schemas.RankRequest,
+        answer=schemas.RankAnswer,
+    ),
+    Operation(
+        "GET",
+        "/v1/items/{item_id}/similar",
+        "Items like one item",
+        similar,
+        Role.READ,
+        query=schemas.SimilarQuery,
+        answer=schemas.ListAnswer,
+    ),
+    Operation("GET", "/v1/models", "Versions, aliases, verdicts", models, Role.ADMIN, answer=schemas.Answer),
+    Operation(
+        "POST",
+        "/v1/models/{version}/promote",
+        "Make a version the champion",
+        promote,
+        Role.ADMIN,
+        answer=schemas.Answer,
+    ),
+    Operation(
+        "POST",
+        "/v1/models/rollback",
+        "Bring the previous champion back",
+        rollback,
+        Role.ADMIN,
+        answer=schemas.Answer,
+    ),
+    Operation("GET", "/livez", "Alive", media_type="text/plain"),
+    Operation("GET", "/healthz", "Alive", media_type="text/plain"),
+    Operation("GET", "/readyz", "Ready to answer", media_type="text/plain"),
+    Operation("GET", "/metrics", "Prometheus metrics", media_type="text/plain"),
+    Operation("GET", "/schema.json", "BentoML's own description"),
+)
+"""All routes but ``/`` and ``/openapi.json``, which ``application`` adds; the busiest come first."""
+
+
+def check_key(call: Call, role: Role | None) -> None:
+    """Refuse a caller who may not use a route; a route without role asks for nothing but loopback or keys."""
+    keys, headers = call.runtime.keys, call.request.headers
+    if role is None and keys is not None:
+        return
+    server = call.request.scope.get("server")
+    auth.check(
+        keys,
+        role or Role.READ,
+        key=headers.get(auth.HEADER),
+        server=server[0] if server else None,
+        origin=headers.get("origin"),
+    )

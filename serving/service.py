@@ -1,0 +1,72 @@
+"""The BentoML service ``fuseline``: ``bentoml serve serving.service:Fuseline``.
+
+Importing it starts nothing, and in the process that only supervises the workers it imports little.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import bentoml
+from _bentoml_sdk import Service  # type: ignore[import-untyped]
+
+from pipelines.errors import FuselineError
+from serving import start
+
+
+async def routes(scope: Any, receive: Any, send: Any) -> None:
+    """The mounted application of :mod:`serving.application`."""
+    from serving.application import ROUTES
+
+    await ROUTES(scope, receive, send)
+
+
+class FrontService(Service[Any]):  # type: ignore[misc]
+    """BentoML's service with our routes before its middlewares, see ``docs/adr/0003``."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
+        """The application that a worker serves."""
+        from serving.application import in_front
+
+        return in_front(super().to_asgi(is_main))
+
+
+@bentoml.asgi_app(routes)
+@bentoml.service(
+    name="fuseline",
+    service_class=FrontService,
+    workers=2,
+    http={"host": "127.0.0.1"},
+    logging={"access": {"enabled": False}},
+    envs=[{"name": "OPENBLAS_NUM_THREADS", "value": "1"}],  # a worker uses one core; its threads would fight
+)
+class Fuseline:
+    """Recommendations, similar items, events."""
+
+    def __init__(self) -> None:
+        """Load the bundle and open the event store, once a worker."""
+        from serving.application import ROUTES
+        from serving.runtime import Runtime
+
+        self.runtime = ROUTES.state.runtime = Runtime.open(os.environ)
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def check() -> None:
+        """Once, before the port is bound: end with a message rather than start broken."""
+        try:
+            start.check(os.environ, host=start.asked_host(sys.argv, os.environ))
+        except FuselineError as error:
+            sys.stderr.write(f"fuseline: {error}\n")
+            raise SystemExit(error.exit_code) from None
+
+    def __is_ready__(self) -> bool:
+        """What ``/readyz`` asks."""
+        return self.runtime.served is not None
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        """Flush what waits."""
+        self.runtime.close()

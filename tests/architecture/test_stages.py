@@ -1,0 +1,84 @@
+"""The graph in dvc.yaml, the files of pipelines/stages and params.yaml say the same."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+from closure import Stage, in_vain, missing, stages
+
+from pipelines import model_registry, params
+
+
+@pytest.fixture(scope="module")
+def graph() -> tuple[Stage, ...]:
+    return stages()
+
+
+def stage_modules(root: Path) -> dict[str, Path]:
+    """Modules of pipelines/stages that can be run, by name; the others are shared by them."""
+    files = sorted((root / "pipelines" / "stages").glob("*.py"))
+    return {path.stem: path for path in files if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
+
+
+def test_every_stage_runs_a_file_of_the_stages_folder(graph: tuple[Stage, ...], root: Path) -> None:
+    files = {f"pipelines.stages.{name}" for name in stage_modules(root)}
+    assert not {stage.name: stage.command for stage in graph if stage.module not in files}
+
+
+def test_every_file_that_can_be_run_is_run_by_a_stage(graph: tuple[Stage, ...], root: Path) -> None:
+    assert {f"pipelines.stages.{name}" for name in stage_modules(root)} == {stage.module for stage in graph}
+
+
+def test_a_stages_deps_name_all_the_code_it_runs(graph: tuple[Stage, ...]) -> None:
+    lacking = {stage.kind: missing(stage) for stage in graph if missing(stage)}
+    assert not lacking, "run python tests/architecture/closure.py and add what it prints to dvc.yaml"
+
+
+def test_a_stage_names_no_file_of_code_that_it_does_not_run(graph: tuple[Stage, ...]) -> None:
+    assert not {stage.kind: in_vain(stage) for stage in graph if in_vain(stage)}
+
+
+def test_actions_are_not_in_the_graph(graph: tuple[Stage, ...]) -> None:
+    assert not [stage.name for stage in graph if "actions" in stage.command or "fuseline " in stage.command]
+
+
+def test_params_that_stages_name_exist(graph: tuple[Stage, ...], root: Path) -> None:
+    values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+
+    def exists(name: str) -> bool:
+        place = values
+        for part in name.split("."):
+            if not isinstance(place, dict) or part not in place:
+                return False
+            place = place[part]
+        return True
+
+    assert not {(stage.name, name) for stage in graph for name in stage.params if not exists(name)}
+
+
+def test_every_section_of_params_reaches_a_stage(graph: tuple[Stage, ...], root: Path) -> None:
+    values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    named = {name.split(".")[0] for stage in graph for name in stage.params}
+    assert set(values) <= named
+
+
+def test_the_shipped_params_are_valid_with_every_models_own_fields(root: Path) -> None:
+    shipped = params.load(root / "params.yaml")
+    for member, entry in shipped.models.items():
+        model_registry.config(member, entry)
+
+
+def test_a_base_model_is_trained_for_every_entry_of_params(graph: tuple[Stage, ...], root: Path) -> None:
+    members = set(params.load(root / "params.yaml").models)
+    assert {stage.name for stage in graph if stage.kind == "train"} == {f"train@{member}" for member in members}
+
+
+def test_the_entry_of_a_stage_is_no_longer_than_forty_lines(root: Path) -> None:
+    long = {}
+    for name, path in stage_modules(root).items():
+        functions = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)]
+        long |= {f"{name}.{f.name}": f.end_lineno - f.lineno for f in functions if f.end_lineno - f.lineno > 40}
+    assert not long

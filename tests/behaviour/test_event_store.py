@@ -1,0 +1,216 @@
+"""What the event store promises, held by every database behind it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from serving.event_schemas import rows
+from serving.event_store import EventStore, Impression, Outcome
+
+POSTGRESQL = "postgresql://{user}@127.0.0.1:5432/test"
+
+
+def _postgresql() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", 5432)):
+            pytest.skip("no PostgreSQL answers at 127.0.0.1:5432")
+    schema = f"fuseline_{uuid.uuid4().hex[:12]}"
+    for user in ("root", "postgres"):
+        base = POSTGRESQL.format(user=user)
+        engine = create_engine(base.replace("postgresql:", "postgresql+psycopg:"))
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(f"CREATE SCHEMA {schema}"))
+        except SQLAlchemyError as error:
+            reason = f"PostgreSQL at 127.0.0.1:5432 refuses: {str(error).splitlines()[0]}"
+            continue
+        yield f"{base}?options=-csearch_path%3D{schema}"
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+        return
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'events' / 'events.db'}"
+    else:
+        yield from _postgresql()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[EventStore]:
+    opened = EventStore.open(url)
+    yield opened
+    opened.close()
+
+
+def event(event_id: str | None = None, *, item: str = "a", **fields: Any) -> list[dict[str, Any]]:
+    raw = {"event_id": event_id, "event_type": "purchase-complete", "event_time": "2010-12-05T10:00:00Z"}
+    return rows({**raw, "item_id": item, **fields}, received_at=1)
+
+
+def post(store: EventStore, *events: list[dict[str, Any]]) -> list[Outcome]:
+    return store.post(events).result(timeout=30)
+
+
+def items(store: EventStore, history_id: str, **options: int) -> list[str]:
+    return [row.item_id for row in store.recent(history_id, **options)]
+
+
+def test_a_posted_event_is_read_back_with_its_time_and_quantity(store: EventStore) -> None:
+    post(store, event("1", user_id="u", quantity=3, price=2.5))
+    (found,) = store.recent("u")
+    assert (found.item_id, found.event_type, found.quantity, found.price) == ("a", "purchase-complete", 3.0, 2.5)
+    assert found.event_time == 1_291_543_200_000_000  # 2010-12-05T10:00:00Z
+
+
+def test_the_same_event_again_is_a_duplicate_and_counts_once(store: EventStore) -> None:
+    assert post(store, event("1", user_id="u")) == [Outcome.ACCEPTED]
+    assert post(store, event("1", user_id="u"), event("1", user_id="u")) == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+    assert items(store, "u") == ["a"]
+
+
+def test_the_same_event_twice_in_one_post_counts_once(store: EventStore) -> None:
+    assert post(store, event("1", user_id="u"), event("1", user_id="u")) == [Outcome.ACCEPTED, Outcome.DUPLICATE]
+    assert items(store, "u") == ["a"]
+
+
+def test_an_event_without_id_posted_again_is_a_duplicate(store: EventStore) -> None:
+    assert post(store, event(user_id="u"), event(user_id="u")) == [Outcome.ACCEPTED, Outcome.DUPLICATE]
+
+
+def test_a_copy_with_other_content_is_a_conflict_and_changes_nothing(store: EventStore) -> None:
+    post(store, event("1", user_id="u", quantity=1))
+    assert post(store, event("1", user_id="u", quantity=9)) == [Outcome.CONFLICT]
+    assert [row.quantity for row in store.recent("u")] == [1.0]
+
+
+def test_one_event_id_may_be_about_several_items(store: EventStore) -> None:
+    assert post(store, event("1", item="a", user_id="u"), event("1", item="b", user_id="u")) == [Outcome.ACCEPTED] * 2
+    assert items(store, "u") == ["a", "b"]
+
+
+def test_recent_gives_the_newest_rows_oldest_first(store: EventStore) -> None:
+    post(store, *(event(str(n), item=f"i{n}", user_id="u") for n in range(5)))
+    assert items(store, "u", limit=3) == ["i2", "i3", "i4"]
+
+
+def test_recent_begins_after_the_watermark(store: EventStore) -> None:
+    post(store, event("1", item="old", user_id="u"))
+    seen = store.recent("u")[-1].seq
+    post(store, event("2", item="new", user_id="u"))
+    assert items(store, "u", after=seen) == ["new"]
+
+
+def test_an_event_belongs_to_the_user_and_else_to_the_visitor(store: EventStore) -> None:
+    post(store, event("1", item="a", user_id="u", visitor_id="v1"), event("2", item="b", visitor_id="v2"))
+    assert (items(store, "u"), items(store, "v1"), items(store, "v2")) == (["a"], [], ["b"])
+
+
+def test_an_event_with_both_ids_links_the_visitor_from_then_on(store: EventStore) -> None:
+    before = event("1", item="before", visitor_id="v")
+    link = event("2", item="link", visitor_id="v", user_id="u")
+    after = event("3", item="after", visitor_id="v")
+    post(store, before, link, after)
+    post(store, event("4", item="later", visitor_id="v"))
+    assert store.linked_user("v") == "u"
+    assert items(store, "u") == ["link", "after", "later"]
+    assert items(store, "v") == ["before"]
+
+
+def test_the_newest_link_wins(store: EventStore) -> None:
+    post(store, event("1", visitor_id="v", user_id="first"), event("2", visitor_id="v", user_id="second"))
+    assert store.linked_user("v") == "second"
+
+
+def test_an_unknown_visitor_is_linked_to_nobody(store: EventStore) -> None:
+    assert store.linked_user("nobody") is None
+
+
+def test_an_event_about_no_product_is_kept(store: EventStore) -> None:
+    raw = {"event_type": "search", "event_time": "2010-12-05", "user_id": "u", "search_query": "spade"}
+    assert post(store, rows(raw, received_at=1)) == [Outcome.ACCEPTED]
+    assert items(store, "u") == [""]
+
+
+def test_ids_keep_every_byte(store: EventStore) -> None:
+    for odd in ("00123", "a'b\"c", "ü/☃?&", " x ", "%s", "?"):
+        post(store, event(odd, item=odd, user_id=odd))
+        assert items(store, odd) == [odd]
+
+
+def test_two_stores_see_each_others_events_at_once(store: EventStore, url: str) -> None:
+    other = EventStore.open(url)
+    post(other, event("1", item="elsewhere", user_id="u"))
+    assert items(store, "u") == ["elsewhere"]
+    assert post(store, event("1", item="elsewhere", user_id="u")) == [Outcome.DUPLICATE]
+    other.close()
+
+
+def test_many_posts_at_once_all_end_accepted(store: EventStore) -> None:
+    waiting = [store.post([event(f"{n}", item=f"i{n}", user_id="u")]) for n in range(300)]
+    assert {one.result(timeout=30)[0] for one in waiting} == {Outcome.ACCEPTED}
+    assert len(store.recent("u", limit=1000)) == 300
+
+
+def test_a_post_that_the_database_refuses_fails_alone(store: EventStore) -> None:
+    bad = event("bad", user_id="u")
+    bad[0]["position"] = 2**70
+    results = [store.post([event("good", user_id="u")]), store.post([bad]), store.post([event("2", user_id="u")])]
+    assert results[0].result(30) == [Outcome.ACCEPTED]
+    with pytest.raises(Exception, match=r".+"):
+        results[1].result(30)
+    assert results[2].result(30) == [Outcome.ACCEPTED]
+
+
+def test_an_impression_is_durable_after_close(url: str) -> None:
+    store = EventStore.open(url)
+    store.show(Impression("t", 5, "recommend", "home", "3", "abc", "u", None, "u", 1, ["a", "b"], [1.0, 0.25]))
+    store.close()
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        query = "SELECT attribution_token, first_position, items, propensities, placement FROM impressions"
+        found = connection.execute(text(query)).one()
+    engine.dispose()
+    assert tuple(found) == ("t", 1, '["a","b"]', "[1.0,0.25]", "home")
+
+
+def test_accepted_events_survive_kill_9(url: str) -> None:
+    program = """
+import os, signal, sys
+from serving.event_store import EventStore
+from serving.event_schemas import rows
+store = EventStore.open(sys.argv[1])
+raw = {"event_type": "purchase-complete", "event_time": "2010-12-05", "user_id": "u"}
+for n in range(50):
+    store.post([rows({**raw, "event_id": str(n), "item_id": "a"}, received_at=1)]).result(30)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program, url], env=environ, check=False, timeout=60)
+    assert done.returncode == -9
+    store = EventStore.open(url)
+    assert len(store.recent("u")) == 50
+    store.close()
+
+
+def test_opening_twice_at_once_makes_the_tables_once(tmp_path: Path) -> None:
+    program = "import sys; from serving.event_store import EventStore; EventStore.open(sys.argv[1]).close()"
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", program, f"sqlite:///{tmp_path / 'events.db'}"]
+    children = [subprocess.Popen(command, env=environ) for _ in range(3)]
+    assert [child.wait(timeout=60) for child in children] == [0, 0, 0]

@@ -1,0 +1,133 @@
+"""Every kind of base model keeps the promises of ``pipelines.model_api``; a new kind is covered by being there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import model_registry
+from pipelines.errors import ParamsError
+from pipelines.features.state import FeatureState, UserHistory
+from pipelines.model_api import Context, FittedModel, Kind, Need, TrainingData
+from pipelines.params import ModelEntry
+from tests.conformance import worlds
+
+USERS = 40
+LEARNS_TASTE = {"item_knn", "ease", "two_tower"}
+"""Kinds that must put the missing item of one's own taste before the other taste."""
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
+    return worlds.two_tastes(tmp_path_factory.mktemp("world"), users=USERS)
+
+
+@pytest.fixture(scope="module", params=model_registry.kind_names())
+def kind_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def kind(kind_name: str) -> Kind:
+    return model_registry.kind(kind_name)
+
+
+@pytest.fixture(scope="module")
+def fitted(kind: Kind, features: FeatureState) -> FittedModel:
+    if Need.TEXT in kind.needs:
+        pytest.skip("needs text vectors")
+    return kind.fit(kind.config(), TrainingData(features), seed=3)
+
+
+def contexts(features: FeatureState) -> list[Context]:
+    known = [features.history(features.user_ids.code(f"u{user:02d}")) for user in range(0, USERS, 7)]
+    return [Context(h, surface) for h in [*known, UserHistory.empty()] for surface in ("recommend", "recommend_new")]
+
+
+def test_scores_are_float32_one_an_item_and_finite_or_nan(fitted: FittedModel, features: FeatureState) -> None:
+    for context in contexts(features):
+        scores = fitted.score_all(context)
+        assert scores.shape == (features.n_items,)
+        assert scores.dtype == np.float32
+        assert not np.isinf(scores).any()
+
+
+def test_scoring_some_items_equals_scoring_all(fitted: FittedModel, features: FeatureState) -> None:
+    codes = np.array([5, 0, 9])
+    for context in contexts(features):
+        np.testing.assert_array_equal(fitted.score(context, codes), fitted.score_all(context)[codes])
+
+
+def test_candidates_are_the_best_scores_without_repeats(fitted: FittedModel, features: FeatureState) -> None:
+    for context in contexts(features):
+        scores = fitted.score_all(context)
+        found = fitted.candidates(context, 4)
+        assert len(set(found.codes.tolist())) == len(found.codes) == min(4, int((~np.isnan(scores)).sum()))
+        expected = np.sort(scores[~np.isnan(scores)])[::-1][: len(found.codes)]
+        np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
+
+
+def test_items_that_are_not_allowed_never_appear(fitted: FittedModel, features: FeatureState) -> None:
+    allowed = np.arange(features.n_items) % 2 == 0
+    for context in contexts(features):
+        assert allowed[fitted.candidates(context, 100, allowed).codes].all()
+
+
+def test_a_saved_and_loaded_model_scores_the_same(
+    kind: Kind, fitted: FittedModel, features: FeatureState, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path)
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".npy", ".json"}
+    copy = kind.fitted.load(tmp_path)
+    for context in contexts(features):
+        np.testing.assert_array_equal(copy.score_all(context), fitted.score_all(context))
+
+
+def test_the_same_seed_gives_the_same_scores(kind: Kind, fitted: FittedModel, features: FeatureState) -> None:
+    again = kind.fit(kind.config(), TrainingData(features), seed=3)
+    for context in contexts(features):
+        np.testing.assert_array_equal(again.score_all(context), fitted.score_all(context))
+
+
+def test_scoring_changes_neither_history_nor_model(fitted: FittedModel, features: FeatureState) -> None:
+    context = contexts(features)[0]
+    before = {name: values.copy() for name, values in context.history.aggregates.items()}
+    first = fitted.score_all(context).copy()
+    fitted.candidates(context, 3)
+    np.testing.assert_array_equal(fitted.score_all(context), first)
+    for name, values in before.items():
+        np.testing.assert_array_equal(context.history.aggregates[name], values)
+
+
+def test_a_taste_is_learned(kind_name: str, fitted: FittedModel, features: FeatureState) -> None:
+    if kind_name not in LEARNS_TASTE:
+        pytest.skip("this kind knows no taste")
+    right = 0
+    for user in range(USERS):
+        context = Context(features.history(features.user_ids.code(f"u{user:02d}")), "recommend_new")
+        scores = fitted.score_all(context)
+        other = [features.item_ids.code(f"{'ba'[user % 2]}{k}") for k in range(6)]
+        right += scores[features.item_ids.code(worlds.missing_item(user))] > np.nanmax(scores[other])
+    assert right >= 0.9 * USERS
+
+
+def test_similar_items_leave_out_the_item_itself(fitted: FittedModel, features: FeatureState) -> None:
+    code = features.item_ids.code("a1")
+    found = fitted.similar(code, 3)
+    if found is None:
+        pytest.skip("this kind has no notion of similar items")
+    assert code not in found.codes
+    assert 0 < len(found.codes) <= 3
+
+
+def test_an_unknown_field_is_named_together_with_those_there_are(kind_name: str) -> None:
+    entry = ModelEntry.model_validate({"kind": kind_name, "colour": "blue"})
+    with pytest.raises(ParamsError, match=r"models\.mine\.colour"):
+        model_registry.config("mine", entry)
+
+
+def test_an_unknown_kind_is_named_together_with_those_there_are() -> None:
+    with pytest.raises(ParamsError, match=r"'magic'.*popularity"):
+        model_registry.kind("magic")

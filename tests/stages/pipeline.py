@@ -1,0 +1,64 @@
+"""The whole pipeline in this process, on a small shop in a folder of the test's own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+QUICK: dict[str, Any] = {
+    "seed": 1,
+    "data": {"adapter": "shop", "path": "shop", "as_of": None, "max_bad_share": 0.2},
+    "text": {"encoder": None},
+    "models": {name: {"kind": name} for name in ("popularity", "repeat", "item_knn", "ease")},
+    "fusion": {"stacking": {"epochs": 2, "hidden": 8, "ensemble": 1}},
+    "evaluation": {"bootstrap_draws": 200},
+}
+"""Parameters with which a small shop takes seconds."""
+
+STAGES: tuple[str, ...] = (
+    "snapshot",
+    "ingest",
+    "validate_raw",
+    "encode",
+    "split",
+    "features",
+    "features --served",
+    "validate_frames",
+    "train",
+    "train --served",
+    "members",
+    "fuse",
+    "judge",
+    "assemble",
+    "evaluate",
+    "validate_rankings",
+    "reference",
+    "gate",
+)
+"""In the order of dvc.yaml; ``train`` stands for one run a member."""
+
+
+def write_params(root: Path, **sections: Any) -> Path:
+    """``params.yaml`` of :data:`QUICK` with whole sections replaced."""
+    path = root / "params.yaml"
+    path.write_text(yaml.safe_dump(QUICK | sections, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def run(root: Path, monkeypatch: Any, *, stages: Sequence[str] = STAGES) -> Path:
+    """Run stages in ``root``; returns the artifacts' folder."""
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("FUSELINE_HOME", str(root))
+    members = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["models"]
+    for stage in stages:
+        name, *arguments = stage.split()
+        for member in members if name == "train" else [None]:
+            own = [*arguments, "--member", member] if member else arguments
+            monkeypatch.setattr(sys, "argv", [name, *own])
+            importlib.import_module(f"pipelines.stages.{name}").main()
+    return root / "artifacts"

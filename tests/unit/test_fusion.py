@@ -1,0 +1,159 @@
+"""Fusers on lists with a known answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.features.state import UserHistory
+from pipelines.fusion import fuser as fusers
+from pipelines.fusion.best_single import BestSingle
+from pipelines.fusion.candidates import CandidateList, ranks, standardised
+from pipelines.fusion.features import FEATURES
+from pipelines.fusion.fuser import FittedFuser, LabelledList
+from pipelines.fusion.learning import choose
+from pipelines.fusion.quality import mean_ndcg, per_list_ndcg
+from pipelines.fusion.stacking import quantile_knots, quantiles
+from pipelines.model_api import Context
+from pipelines.params import FusionParams
+
+MEMBERS = ("noise", "one", "other")
+NAN = np.nan
+QUICK = {"epochs": 6, "hidden": 8, "ensemble": 2}
+
+
+def candidates(scores: Sequence[Sequence[float]], members: tuple[str, ...] = MEMBERS) -> CandidateList:
+    array = np.array(scores, np.float32)
+    return CandidateList(np.arange(len(array)), members, array, Context(UserHistory.empty(), "recommend"))
+
+
+def world(n: int, seed: int, windows: Sequence[str] = ("window_1", "window_2")) -> list[LabelledList]:
+    """What is bought needs both ``one`` and ``other`` high; ``noise`` says nothing."""
+    draw = np.random.default_rng(seed)
+    lists = []
+    for place in range(n):
+        scores = draw.normal(size=(30, 3)).astype(np.float32)
+        truth = scores[:, 1] + scores[:, 2] + 0.3 * draw.normal(size=30)
+        relevant = truth >= np.sort(truth)[-3]
+        features = np.zeros((30, len(FEATURES)), np.float32)
+        lists.append(LabelledList(candidates(scores), features, relevant, 3, windows[place % len(windows)]))
+    return lists
+
+
+def fit(name: str, lists: Sequence[LabelledList], **config: object) -> FittedFuser:
+    method = fusers.method(name)
+    return method.fit(fusers.config(name, config), lists, MEMBERS, seed=5)
+
+
+def test_ranks_share_the_better_place_and_leave_out_who_has_no_opinion() -> None:
+    found = ranks(np.array([[1.0], [3.0], [NAN], [3.0], [2.0]], np.float32))
+    np.testing.assert_array_equal(found[:, 0], [4, 1, NAN, 1, 3])
+
+
+def test_standardised_scores_have_mean_zero_and_no_opinion_counts_as_average() -> None:
+    found = standardised(np.array([[1.0, 5.0], [3.0, NAN], [NAN, NAN]], np.float32))
+    np.testing.assert_allclose(found, [[-1, 0], [1, 0], [0, 0]], atol=1e-6)
+
+
+def test_reciprocal_rank_adds_one_over_sixty_plus_place() -> None:
+    fuser = fit("reciprocal_rank", [])
+    scores = fuser.score(candidates([[9, 1, NAN], [8, 2, NAN]]), None)
+    np.testing.assert_allclose(scores, [1 / 61 + 1 / 62, 1 / 62 + 1 / 61], rtol=1e-6)
+
+
+def test_the_best_single_member_is_the_one_with_the_highest_quality() -> None:
+    lists = world(60, seed=1)
+    best = fit("best_single", lists)
+    assert isinstance(best, BestSingle)
+    assert best.member in {"one", "other"}
+
+
+def test_learned_weights_ignore_noise_and_beat_every_single_member() -> None:
+    weighted = fit("weighted", world(200, seed=1))
+    shares = weighted.weights(MEMBERS)
+    assert shares["noise"] < 0.05
+    assert shares["one"] == pytest.approx(shares["other"], abs=0.1)
+    test = world(100, seed=2)
+    assert mean_ndcg(weighted, test) > max(mean_ndcg(BestSingle(name), test) for name in MEMBERS) + 0.05
+
+
+def test_stacking_learns_the_answer_and_survives_a_missing_member() -> None:
+    stacking = fit("stacking", world(200, seed=1), **QUICK)
+    test = world(100, seed=2)
+    assert mean_ndcg(stacking, test) > max(mean_ndcg(BestSingle(name), test) for name in MEMBERS) + 0.05
+    one = test[0].candidates
+    without = CandidateList(one.codes, ("noise", "one"), one.scores[:, :2], one.context)
+    assert np.isfinite(stacking.score(without, test[0].features)).all()
+
+
+def test_stacking_gives_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        fit("stacking", world(40, seed=1), **QUICK).save(tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("name", fusers.METHODS)
+def test_a_saved_and_loaded_fuser_scores_the_same(name: str, tmp_path: Path) -> None:
+    lists = world(40, seed=1)
+    fitted = fit(name, lists, **(QUICK if name == "stacking" else {}))
+    fitted.save(tmp_path)
+    copy = fusers.method(name).fitted.load(tmp_path)
+    one = lists[0]
+    np.testing.assert_array_equal(copy.score(one.candidates, one.features), fitted.score(one.candidates, one.features))
+    assert copy.weights(MEMBERS) == fitted.weights(MEMBERS)
+
+
+@pytest.mark.parametrize("name", fusers.METHODS)
+def test_weights_add_up_to_one(name: str) -> None:
+    fitted = fit(name, world(40, seed=1), **(QUICK if name == "stacking" else {}))
+    assert sum(fitted.weights(MEMBERS).values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_auto_leaves_the_best_single_member_only_for_a_proven_gain() -> None:
+    params = FusionParams(stacking=QUICK)
+    windows = ["window_1", "window_2"]
+    gain = choose(params, world(200, seed=3), MEMBERS, windows=windows, seed=1)
+    assert gain.method in {"weighted", "stacking"}
+    assert gain.trials[gain.method]["gain"]["ci_low"] > 0
+    alone = [
+        LabelledList(
+            candidates(one.candidates.scores[:, [0, 1, 0]]),
+            one.features,
+            _top(one.candidates.scores[:, 1]),
+            3,
+            one.window,
+        )
+        for one in world(60, seed=4)
+    ]
+    perfect = choose(params, alone, MEMBERS, windows=windows, seed=1)
+    assert perfect.method == "best_single"
+    assert perfect.fuser.weights(MEMBERS)["one"] == 1.0
+
+
+def test_without_windows_fusion_needs_no_labels() -> None:
+    assert choose(FusionParams(), [], MEMBERS, windows=[], seed=1).method == "reciprocal_rank"
+
+
+def test_items_bought_but_not_found_count_in_the_ideal() -> None:
+    one = LabelledList(
+        candidates([[3, 0, 0], [2, 0, 0]]), np.zeros((2, len(FEATURES))), np.array([True, False]), 2, "w"
+    )
+    # found at place 1 of 2 wanted: 1 / (1 + 1 / log2(3)) = 0.6131
+    np.testing.assert_allclose(per_list_ndcg(BestSingle("noise"), [one]), [0.6131], atol=1e-4)
+
+
+def test_equal_values_share_the_middle_of_their_quantiles() -> None:
+    columns = np.array([[0.0], [0.0], [0.0], [10.0]], np.float32)
+    knots, levels = quantile_knots(columns, 4, np.random.default_rng(0))
+    at_zero, at_ten, unknown = quantiles(np.array([[0.0], [10.0], [NAN]], np.float32), knots, levels)[:, 0]
+    assert 0 < at_zero < at_ten == 1.0
+    assert np.isnan(unknown)
+
+
+def _top(values: np.ndarray) -> np.ndarray:
+    return values >= np.sort(values)[-3]

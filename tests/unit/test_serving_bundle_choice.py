@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.made_bundle import make
+from pipelines.errors import ArtifactError
+from pipelines.storage import write_json
+from serving import bundle_choice, start
+
+ROOT = Path(__file__).parents[2]
+POINTER = {"version": 3, "bundle": "b", "judged": None, "bundle_id": "x", "judged_id": None, "recipe": "r"}
+
+
+def test_a_named_bundle_goes_before_the_champion(tmp_path: Path) -> None:
+    write_json(tmp_path / "var/champion/current.json", {**POINTER, "bundle": str(tmp_path / "b")})
+    named = {"FUSELINE_HOME": str(tmp_path), "FUSELINE_BUNDLE": str(tmp_path / "named")}
+    assert bundle_choice.choose(named).folder == tmp_path / "named"
+    champion = bundle_choice.choose({"FUSELINE_HOME": str(tmp_path)})
+    assert (champion.folder, champion.version) == (tmp_path / "b", "3")
+
+
+def test_the_bundle_inside_the_bento_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "packed/about.json", {"version": "5", "bundle_id": "x"})
+    monkeypatch.setattr(bundle_choice, "PACKED", tmp_path / "packed")
+    choice = bundle_choice.choose({"FUSELINE_HOME": str(tmp_path)})
+    assert (choice.folder, choice.version) == (tmp_path / "packed/bundle", "5")
+
+
+def test_with_no_bundle_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"make demo.*fuseline promote"):
+        bundle_choice.choose({"FUSELINE_HOME": str(tmp_path)})
+
+
+def test_a_damaged_pointer_is_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "var/champion/current.json", {"version": 3})
+    with pytest.raises(ArtifactError, match=r"current\.json"):
+        bundle_choice.choose({"FUSELINE_HOME": str(tmp_path)})
+
+
+def test_a_damaged_bundle_stops_the_start_and_is_named(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "bundle")
+    environ = {"FUSELINE_HOME": str(tmp_path), "FUSELINE_BUNDLE": str(bundle)}
+    start.check(environ, host="127.0.0.1")
+    with (bundle / "members/popularity/scores.npy").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"x")
+    with pytest.raises(ArtifactError, match=r"scores\.npy is damaged"):
+        start.check(environ, host="127.0.0.1")
+
+
+def test_a_folder_without_bundle_stops_the_start_and_is_named(tmp_path: Path) -> None:
+    environ = {"FUSELINE_HOME": str(tmp_path), "FUSELINE_BUNDLE": str(tmp_path / "nothing")}
+    with pytest.raises(ArtifactError, match="nothing holds no bundle"):
+        start.check(environ, host=None)
+
+
+def test_it_does_not_listen_elsewhere_without_keys(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="FUSELINE_API_KEYS_FILE"):
+        start.check({"FUSELINE_HOME": str(tmp_path)}, host="0.0.0.0")  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "host"),
+    [
+        (["bentoml", "serve", "--host", "0.0.0.0"], {}, "0.0.0.0"),  # noqa: S104
+        (["bentoml", "serve", "--host=::1"], {}, "::1"),
+        (["bentoml", "serve"], {"BENTOML_HOST": "10.0.0.1"}, "10.0.0.1"),
+        (["bentoml", "serve"], {}, None),
+    ],
+)
+def test_the_host_asked_for_is_found(arguments: list[str], environ: dict[str, str], host: str | None) -> None:
+    assert start.asked_host(arguments, environ) == host
+
+
+def test_a_worker_imports_nothing_heavy() -> None:
+    heavy = ("tensorflow", "pandas", "duckdb", "ibis", "mlflow", "great_expectations", "scipy", "sklearn", "matplotlib")
+    program = (
+        "import sys, serving.service, serving.application, serving.runtime, pipelines.model_registry as r\n"
+        "[r.kind(name) for name in r.kind_names()]\n"
+        "import pipelines.fusion.fuser as f\n"
+        "[f.method(name) for name in f.METHODS]\n"
+        f"print(sorted(set({heavy!r}) & set(sys.modules)))"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
