@@ -139,14 +139,14 @@ def _described(lines: ir.Table) -> ir.Table:
 
 
 def _users(good: ir.Table) -> ir.Table:
-    """The country of each customer's latest line."""
+    """The country of each customer's first line: a later one would change what lies before an instant."""
     known = good.filter(good.user_id.notnull() & good.customer_country.notnull())
     pick = ibis.window(
-        group_by="user_id", order_by=[ibis.desc("event_time"), ibis.desc("event_id"), ibis.asc("customer_country")]
+        group_by="user_id", order_by=[ibis.asc("event_time"), ibis.asc("event_id"), ibis.asc("customer_country")]
     )
-    latest = known.mutate(_place=ibis.row_number().over(pick))
-    latest = latest.filter(latest["_place"] == 0)
-    return latest.select("user_id", attributes=to_json(ibis.struct({"country": latest.customer_country})))
+    first = known.mutate(_place=ibis.row_number().over(pick))
+    first = first.filter(first["_place"] == 0)
+    return first.select("user_id", attributes=to_json(ibis.struct({"country": first.customer_country})))
 
 
 def _staged(table: ir.Table, contract: Table) -> ir.Table:

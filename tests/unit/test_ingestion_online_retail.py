@@ -115,6 +115,15 @@ def test_a_line_becomes_a_purchase_with_the_code_in_capitals(tmp_path: Path) -> 
     assert rows(tmp_path, "users") == [{"user_id": "13085", "attributes": '{"country":"France"}'}]
 
 
+def test_a_customer_who_moves_keeps_the_first_country(tmp_path: Path) -> None:
+    moves = [
+        "1,84596B,MUG,1,2009-12-02 08:00:00,1.5,13085,Italy",
+        "2,84596B,MUG,1,2010-05-01 08:00:00,1.5,13085,France",
+    ]
+    sold(tmp_path, moves)
+    assert rows(tmp_path, "users") == [{"user_id": "13085", "attributes": '{"country":"Italy"}'}]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
