@@ -1,10 +1,14 @@
-"""Stage ``snapshot``: fix the files of this run by their hashes."""
+"""Stage ``snapshot``: fix the files of this run by their hashes.
+
+It runs before all others and whenever a model's entry changes, so it also says what is wrong with params.yaml.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from pipelines import model_registry
 from pipelines.ingestion.canonical import snapshot
 from pipelines.params import load
 from pipelines.stages.running import arguments, run
@@ -14,7 +18,10 @@ from pipelines.storage import write_json
 def main(argv: list[str] | None = None) -> None:
     """Write ``snapshot/manifest.json``."""
     args = arguments("Write the manifest of the files that this run reads.", argv)
-    taken = snapshot.take(load(args.params).data, home=Path(os.environ.get("FUSELINE_HOME", ".")))
+    params = load(args.params)
+    for member, entry in params.models.items():
+        model_registry.config(member, entry)
+    taken = snapshot.take(params.data, home=Path(os.environ.get("FUSELINE_HOME", ".")))
     manifest = args.artifacts / "snapshot" / "manifest.json"
     write_json(manifest, taken.as_json())
     read = sum(file.bytes for file in (*taken.files, *taken.feedback))

@@ -12,7 +12,7 @@ import ast
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipelines", "serving", "expectations", "benchmarks")
 LIBRARY = ("pipelines.", "expectations.")
 """What a stage may start by name; the service and the benchmarks are for others."""
+
+KINDS = "pipelines.models."
+"""Imported by name; a stage of one member runs the file of its own kind only."""
 
 MODULE_OF_COMMAND = re.compile(r"-m\s+(pipelines\.stages\.\w+)")
 
@@ -38,6 +41,12 @@ class Stage:
     def kind(self) -> str:
         """The name without the value after ``@``."""
         return self.name.split("@")[0]
+
+    @property
+    def member_kind(self) -> str | None:
+        """The kind of the one member that the stage fits, or None."""
+        found = [Path(dep).stem for dep in self.deps if dep.startswith(KINDS.replace(".", "/"))]
+        return found[0] if len(found) == 1 else None
 
     @property
     def module(self) -> str | None:
@@ -142,12 +151,17 @@ def data_beside(path: Path) -> frozenset[Path]:
 
 
 @functools.cache
-def closure(module: str, *, lazy: bool = True) -> frozenset[Path]:
-    """Files of ours that a module brings along, itself and the ``__init__`` of its packages included."""
+def closure(module: str, *, lazy: bool = True, kind: str | None = None) -> frozenset[Path]:
+    """Files of ours that a module brings along, itself and the ``__init__`` of its packages included.
+
+    With ``kind``, of the kinds of base models only that one.
+    """
     found: set[Path] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
+        if kind is not None and name.startswith(KINDS) and not f"{name}.".startswith(f"{KINDS}{kind}."):
+            continue
         waiting += [name.rsplit(".", 1)[0]] if "." in name else []
         path = file_of(name)
         if path is None or path in found:
@@ -161,7 +175,7 @@ def needed(stage: Stage) -> set[str]:
     """Paths, relative to the root, of all code and packaged data that a stage depends on."""
     if stage.module is None:
         return set()
-    files = closure(stage.module)
+    files = closure(stage.module, kind=stage.member_kind)
     paths = files.union(*(data_beside(path) for path in files))
     empty = {path for path in files if path.name == "__init__.py" and not _says_something(path)}
     return {path.relative_to(ROOT).as_posix() for path in paths - empty}
@@ -177,10 +191,19 @@ def missing(stage: Stage) -> list[str]:
     return sorted(path for path in needed(stage) if not any(_covers(dep, path) for dep in stage.deps))
 
 
-def in_vain(stage: Stage) -> list[str]:
-    """Code that a stage's ``deps`` name and the stage does not run, sorted."""
-    code = [dep for dep in stage.deps if dep.split("/")[0] in PACKAGES]
-    return sorted(dep for dep in code if not any(_covers(dep, path) for path in needed(stage)))
+def by_kind() -> dict[str, list[Stage]]:
+    """The instances of every stage, by its name without the value after ``@``."""
+    found: dict[str, list[Stage]] = {}
+    for stage in stages():
+        found.setdefault(stage.kind, []).append(stage)
+    return found
+
+
+def in_vain(instances: Sequence[Stage]) -> list[str]:
+    """Code that the ``deps`` of a stage name and none of its instances runs, sorted."""
+    code = {dep for stage in instances for dep in stage.deps if dep.split("/")[0] in PACKAGES}
+    run = {path for stage in instances for path in needed(stage)}
+    return sorted(dep for dep in code if not any(_covers(dep, path) for path in run))
 
 
 def _covers(dep: str, path: str) -> bool:
@@ -190,11 +213,11 @@ def _covers(dep: str, path: str) -> bool:
 def main(names: list[str]) -> int:
     """Print what is missing and what is in vain; 1 when something is missing."""
     lacking = 0
-    one_of_each = {stage.kind: stage for stage in stages()}
-    for kind, stage in one_of_each.items():
+    for kind, instances in by_kind().items():
         if names and kind not in names:
             continue
-        lacks, useless = missing(stage), in_vain(stage)
+        lacks = sorted({path for stage in instances for path in missing(stage)})
+        useless = in_vain(instances)
         lacking += len(lacks)
         print(f"{kind}: {len(lacks)} missing, {len(useless)} in vain")
         print("".join(f"      - {path}\n" for path in lacks), end="")

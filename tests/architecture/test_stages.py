@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from closure import Stage, in_vain, missing, stages
+from closure import Stage, by_kind, in_vain, missing, stages
 
 from pipelines import model_registry, params
 
@@ -37,8 +37,15 @@ def test_a_stages_deps_name_all_the_code_it_runs(graph: tuple[Stage, ...]) -> No
     assert not lacking, "run python tests/architecture/closure.py and add what it prints to dvc.yaml"
 
 
-def test_a_stage_names_no_file_of_code_that_it_does_not_run(graph: tuple[Stage, ...]) -> None:
-    assert not {stage.kind: in_vain(stage) for stage in graph if in_vain(stage)}
+def test_a_stage_names_no_file_of_code_that_it_does_not_run() -> None:
+    assert not {kind: in_vain(instances) for kind, instances in by_kind().items() if in_vain(instances)}
+
+
+def test_a_new_kind_of_base_model_refits_no_other_member(graph: tuple[Stage, ...]) -> None:
+    for stage in graph:
+        if stage.kind in ("train", "refresh"):
+            assert "pipelines/models" not in stage.deps
+            assert stage.member_kind is not None, stage.name
 
 
 def test_actions_are_not_in_the_graph(graph: tuple[Stage, ...]) -> None:
