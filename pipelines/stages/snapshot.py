@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from pipelines.ingestion.canonical import snapshot
 from pipelines.params import load
 from pipelines.stages.running import arguments, run
@@ -14,7 +11,7 @@ from pipelines.storage import write_json
 def main(argv: list[str] | None = None) -> None:
     """Write ``snapshot/manifest.json``."""
     args = arguments("Write the manifest of the files that this run reads.", argv)
-    taken = snapshot.take(load(args.params).data, home=Path(os.environ.get("FUSELINE_HOME", ".")))
+    taken = snapshot.take(load(args.params).data, home=snapshot.feedback_root())
     manifest = args.artifacts / "snapshot" / "manifest.json"
     write_json(manifest, taken.as_json())
     read = sum(file.bytes for file in (*taken.files, *taken.feedback))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,11 @@ NOTES = (".md", ".txt")
 
 FEEDBACK = "var/feedback"
 """Where below ``FUSELINE_HOME`` the partitions lie that the service's events were collected into."""
+
+
+def feedback_root() -> Path:
+    """The folder whose :data:`FEEDBACK` is read: the run's workspace with its mirror, else ``FUSELINE_HOME``."""
+    return Path(os.environ.get("FUSELINE_WORKSPACE") or os.environ.get("FUSELINE_HOME") or ".")
 
 
 @dataclass(frozen=True)
@@ -77,23 +83,28 @@ class Snapshot:
             ) from None
 
 
-def take(data: DataParams, *, home: Path) -> Snapshot:
+def take(data: DataParams, *, home: Path, root: Path = Path()) -> Snapshot:
     """Look at the export and at the feedback partitions below ``home``.
+
+    Args:
+        data: the parameters.
+        home: below which the feedback lies.
+        root: of the project; a relative ``data.path`` starts there.
 
     Raises:
         InputError: when the folder is missing, or holds no file that the adapter reads.
         ParamsError: when there is no such adapter.
     """
     reads = adapter(data.adapter)
-    root = Path(data.path)
-    if not root.is_dir():
+    export = root / data.path
+    if not export.is_dir():
         raise InputError(
             f"data.path {data.path!r} is not a folder",
-            found="a file" if root.exists() else "nothing there",
+            found="a file" if export.exists() else "nothing there",
             wanted=reads.layout,
             do="correct data.path in params.yaml, or put the export there",
         )
-    files, ignored = _sorted_out(root, reads)
+    files, ignored = _sorted_out(export, reads)
     _check_complete(data, reads, files)
     feedback = [
         _described(path, "events", f"{FEEDBACK}/{path.relative_to(home / FEEDBACK).as_posix()}")
