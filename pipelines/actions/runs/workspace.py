@@ -63,9 +63,9 @@ def open_workspace(run: Run, checkout: Path, *, as_of: datetime | None, started:
     worktree.lay_params(checkout, run.workspace, as_of=as_of)
     worktree.lay_data(checkout, run.workspace, path=params.data.path, home=run.home)
     worktree.configure_dvc(checkout, run.workspace, home=run.home)
-    before = _last_lock(run.home, checkout)
-    taken = before is not None and worktree.take_over(before, run.workspace, environment=environment(run))
-    say(f"outputs that did not change come from {before}" if taken else "nothing to take over: every stage runs")
+    lock, metrics = _last_results(run.home, checkout)
+    taken = worktree.take_over(lock, metrics, run.workspace, environment=environment(run))
+    say(f"outputs that did not change come from {lock}" if taken else "nothing to take over: every stage runs")
     write_json(
         run.record_file,
         {
@@ -79,10 +79,12 @@ def open_workspace(run: Run, checkout: Path, *, as_of: datetime | None, started:
     say(f"run {run.id} at {revision[:12]} in {run.workspace}")
 
 
-def _last_lock(home: Path, checkout: Path) -> Path | None:
-    """The ``dvc.lock`` of the newest archived run, else that of the checkout."""
-    runs = [record["folder"] / "dvc.lock" for record in archived(home)]
-    return next((lock for lock in [*reversed(runs), checkout / "dvc.lock"] if lock.exists()), None)
+def _last_results(home: Path, checkout: Path) -> tuple[Path, Path]:
+    """``dvc.lock`` and metrics of the newest archived run, else those of the checkout, which may not exist."""
+    if runs := archived(home):
+        last: Path = runs[-1]["folder"]
+        return last / "dvc.lock", last / "metrics.json"
+    return checkout / "dvc.lock", checkout / worktree.METRICS
 
 
 def environment(run: Run) -> dict[str, str]:

@@ -23,6 +23,8 @@ from pipelines.ingestion.canonical.snapshot import FEEDBACK
 CACHE = Path("var") / "dvc"
 """Below ``FUSELINE_HOME``, where .dvc/config does not say otherwise."""
 
+METRICS = Path("artifacts") / "evaluation" / "metrics.json"
+
 BY_HAND = "reference"
 """The stage that looks at the champion of the moment, which DVC cannot see: no run takes it over from another."""
 
@@ -153,16 +155,20 @@ def shared_cache(checkout: Path, home: Path) -> Path:
     return home / CACHE if named in {CACHE, checkout / CACHE} else named
 
 
-def take_over(lock: Path, workspace: Path, *, environment: Mapping[str, str]) -> bool:
+def take_over(lock: Path, metrics: Path, workspace: Path, *, environment: Mapping[str, str]) -> bool:
     """Lay an earlier ``dvc.lock`` and the outputs that it names into the worktree; whether that was possible.
 
-    Outputs that the cache no longer has are left out: their stages run again.
+    Outputs that the cache no longer has are left out: their stages run again. ``metrics`` are the metrics of
+    that run, which DVC leaves out of its cache.
     """
     if not lock.exists() or not lock_is_readable(lock):
         return False
     values = yaml.safe_load(lock.read_text(encoding="utf-8"))
     values["stages"].pop(BY_HAND, None)
     (workspace / "dvc.lock").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    if metrics.exists():
+        (workspace / METRICS).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(metrics, workspace / METRICS)
     dvc(workspace, ["checkout", "--quiet", "--force", "--allow-missing"], environment=environment)
     return True
 
