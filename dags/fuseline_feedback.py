@@ -23,8 +23,8 @@ def landed(outcome: Any) -> Any:
 
 
 def partitions(outcome: Any) -> list[Any]:
-    """Partitions that a collection wrote, from what ``fuseline collect --json`` printed."""
-    return list(outcome.get("partitions") or []) if isinstance(outcome, dict) else []
+    """Partitions that are new or other than before, from what ``fuseline collect --json`` printed."""
+    return list(outcome.get("changed") or []) if isinstance(outcome, dict) else []
 
 
 with DAG(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from airflow.sdk import Asset
+from airflow.sdk import Asset, CronTriggerTimetable
 from fuseline_alerts import tell
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -20,7 +20,6 @@ FEEDBACK = Asset("fuseline_feedback_partition", uri="fuseline://feedback/partiti
 CHAMPION = Asset("fuseline_champion", uri="fuseline://champion", group="fuseline")
 
 STAGE_HOURS, ACTION_MINUTES = 12, 30
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def home() -> Path:
@@ -33,13 +32,18 @@ def python() -> str:
     return os.environ.get("FUSELINE_PYTHON") or sys.executable
 
 
-def schedule(name: str) -> str | None:
-    """When a DAG starts: ``FUSELINE_SCHEDULE_<NAME>``, else ``schedule.<name>`` of params.yaml; ``none`` is never."""
+def schedule(name: str) -> CronTriggerTimetable | None:
+    """When a DAG starts: ``FUSELINE_SCHEDULE_<NAME>``, else ``schedule.<name>`` of params.yaml; ``none`` is never.
+
+    Ticks of the time before Airflow was started are not made up for.
+    """
     text = os.environ.get(f"FUSELINE_SCHEDULE_{name.upper()}")
     if text is None:
         values = yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8"))
         text = (values.get("schedule") or {}).get(name)
-    return None if not text or str(text).lower() in {"none", "null"} else str(text)
+    if not text or str(text).lower() in {"none", "null"}:
+        return None
+    return CronTriggerTimetable(str(text), timezone="UTC", run_immediately=False)
 
 
 def task_defaults(*, retries: int = 2, timeout: timedelta = timedelta(minutes=ACTION_MINUTES)) -> dict[str, Any]:
@@ -59,7 +63,6 @@ def dag_settings(doc: str | None) -> dict[str, Any]:
     """Arguments that every DAG of Fuseline has."""
     return {
         "doc_md": doc,
-        "start_date": START,
         "catchup": False,
         "max_active_runs": 1,
         "is_paused_upon_creation": False,

@@ -16,7 +16,7 @@ from typing import Any
 
 import dvc_graph
 import fuseline_settings as settings
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, TaskGroup, TriggerRule
+from airflow.sdk import DAG, AssetOrTimeSchedule, Param, TaskGroup, TriggerRule
 from airflow.sdk.exceptions import AirflowSkipException
 from fuseline_commands import FuselineCommand, Promotion
 
@@ -63,12 +63,8 @@ class Due(FuselineCommand):
 
 def when() -> Any:
     """Feedback that landed, and the clock if it is asked for."""
-    text = settings.schedule("training")
-    return (
-        AssetOrTimeSchedule(timetable=CronTriggerTimetable(text, timezone="UTC"), assets=[settings.FEEDBACK])
-        if text
-        else [settings.FEEDBACK]
-    )
+    clock = settings.schedule("training")
+    return AssetOrTimeSchedule(timetable=clock, assets=[settings.FEEDBACK]) if clock else [settings.FEEDBACK]
 
 
 def add_stages() -> tuple[list[FuselineCommand], list[FuselineCommand]]:

@@ -9,6 +9,7 @@ web server's is the only port.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import importlib.metadata
 import json
@@ -22,7 +23,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,31 +33,30 @@ from pipelines.stages.running import run
 from pipelines.storage import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {
-    "api-server": ["api-server"],
+WEB = "api-server"
+BEHIND = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-"""Airflow's components, and what each is started with."""
+"""Components that talk to the web server, and what each is started with."""
 
 POOLS = {"workspace": {"slots": 1, "description": "stages of runs, one at a time", "include_deferred": False}}
-MARK = "FUSELINE_AIRFLOW"
-"""Variable that every process below carries, so that those of tasks are found whatever session they lead."""
+PR_SET_CHILD_SUBREAPER = 36
 
 DAYS_OF_A_TASK = 7
 START_SECONDS = 180.0
 STOP_SECONDS = 12.0
+LOOK_SECONDS = 0.5
 ADMIN = "admin"
 
 
-def environment(home: Path, *, port: int, mark: str, outside: Mapping[str, str]) -> dict[str, str]:
+def environment(home: Path, *, port: int, outside: Mapping[str, str]) -> dict[str, str]:
     """Airflow's settings; whoever sets one of them outside keeps it, but for address and folders.
 
     Args:
         home: ``FUSELINE_HOME``.
         port: of the web server.
-        mark: of this instance's processes.
         outside: the variables of this process.
     """
     folder, address = home / "var" / "airflow", f"http://127.0.0.1:{port}"
@@ -73,7 +72,6 @@ def environment(home: Path, *, port: int, mark: str, outside: Mapping[str, str])
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": folder / "logs",
         "FUSELINE_HOME": home,
-        MARK: mark,
     }
     defaults = {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -157,34 +155,56 @@ def pass_on(name: str, part: subprocess.Popen[str]) -> None:
             print(f"{name:13} | {line.rstrip()}", flush=True)
 
 
-def healthy(port: int) -> bool:
-    """Whether web server, scheduler and DAG processor are all at work."""
+def healthy(port: int, *parts: str) -> bool:
+    """Whether the web server says that these parts of Airflow are at work."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5) as answer:
             found = json.load(answer)
     except (OSError, ValueError):
         return False
-    return all(found[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+    return all(found[part]["status"] == "healthy" for part in parts)
 
 
-def marked(mark: str) -> list[int]:
-    """Processes that carry the mark, this one left out; Linux only, elsewhere none are found."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+def adopt_orphans() -> None:
+    """Become the parent of every process below whose own parent ends, so that none is lost; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def below(parent: int) -> list[int]:
+    """Processes that descend from this one, zombies left out."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return [pid for pid in found if pid != os.getpid()]
+            state, above = file.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[:2]
+            if state != "Z":
+                children.setdefault(int(above), []).append(int(file.parent.name))
+    found, waiting = [], [parent]
+    while waiting:
+        next_ones = children.get(waiting.pop(), [])
+        found += next_ones
+        waiting += next_ones
+    return found
 
 
-def end_all(mark: str) -> None:
+def reap() -> None:
+    """Take note of children that ended; only when nobody else waits for them."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def end_all() -> None:
     """End everything that was started below, politely and then by force; returns when nothing is left."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        for pid in marked(mark):
+        for pid in below(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sign)
         give_up = time.monotonic() + STOP_SECONDS
-        while marked(mark) and time.monotonic() < give_up:
+        while time.monotonic() < give_up:
+            reap()
+            if not below(os.getpid()):
+                return
             time.sleep(0.1)
 
 
@@ -193,17 +213,20 @@ def serve(home: Path, *, port: int) -> int:
     told = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: told.set())
-    folder, mark = home / "var" / "airflow", uuid.uuid4().hex
+    adopt_orphans()
+    folder = home / "var" / "airflow"
     with only_one(folder):
         check_port(port)
-        environ = environment(home, port=port, mark=mark, outside=os.environ)
+        environ = environment(home, port=port, outside=os.environ)
         secret = password(folder)
         prepare(folder, environ)
-        parts = {name: _start(name, arguments, environ) for name, arguments in PARTS.items()}
+        parts = {WEB: _start(WEB, ["api-server"], environ)}
         try:
-            ended = _watch(parts, port=port, told=told, secret=secret)
+            if not (ended := _wait_for(parts, "metadatabase", port=port, told=told)):
+                parts |= {name: _start(name, arguments, environ) for name, arguments in BEHIND.items()}
+                ended = _watch(parts, port=port, told=told, secret=secret)
         finally:
-            end_all(mark)
+            end_all()
     if ended:
         print(f"airflow: {ended} ended by itself; its last words stand above", file=sys.stderr)
     return 1 if ended else 0
@@ -218,21 +241,33 @@ def _start(name: str, arguments: list[str], environ: Mapping[str, str]) -> subpr
     return part
 
 
-def _watch(parts: Mapping[str, subprocess.Popen[str]], *, port: int, told: threading.Event, secret: str) -> str | None:
-    """Wait for the end; the name of a component that ended by itself, or None when told to end."""
-    ready, since = False, time.monotonic()
-    while not told.wait(0.5):
-        if ended := next((name for name, part in parts.items() if part.poll() is not None), None):
+def _wait_for(parts: Mapping[str, subprocess.Popen[str]], *wanted: str, port: int, told: threading.Event) -> str | None:
+    """Wait until these parts are healthy, or told to end; the name of a component that ended by itself, or None."""
+    since = time.monotonic()
+    while not told.wait(LOOK_SECONDS) and not healthy(port, *wanted):
+        if ended := _ended(parts):
             return ended
-        if not ready and healthy(port):
-            ready = True
-            print(
-                f"airflow: ready on http://127.0.0.1:{port} as {ADMIN}, password {secret}; Ctrl-C stops it", flush=True
-            )
-        elif not ready and time.monotonic() - since > START_SECONDS:
+        if time.monotonic() - since > START_SECONDS:
             print(f"airflow: not ready after {START_SECONDS:.0f} s, waiting on", flush=True)
             since = time.monotonic()
     return None
+
+
+def _watch(parts: Mapping[str, subprocess.Popen[str]], *, port: int, told: threading.Event, secret: str) -> str | None:
+    """Say when all is ready, then wait for the end; the name of a component that ended by itself, or None."""
+    if ended := _wait_for(parts, "metadatabase", "scheduler", "dag_processor", port=port, told=told):
+        return ended
+    if not told.is_set():
+        address = f"http://127.0.0.1:{port}"
+        print(f"airflow: ready on {address} as {ADMIN}, password {secret}; Ctrl-C stops it", flush=True)
+    while not told.wait(LOOK_SECONDS):
+        if ended := _ended(parts):
+            return ended
+    return None
+
+
+def _ended(parts: Mapping[str, subprocess.Popen[str]]) -> str | None:
+    return next((name for name, part in parts.items() if part.poll() is not None), None)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -64,6 +64,31 @@ def fresh(*, run_id: Annotated[str | None, typer.Option("--run-id")] = None, as_
         typer.echo(f"{'train' if decision.train else 'not worth training'}: {decision.reason}")
 
 
+def package(*, as_json: AsJson = False) -> None:
+    """Build the champion's Bento, unless it is there."""
+    from pipelines.actions import served as action
+
+    tag = action.package(champion.home_from_environment())
+    _print({"bento": tag}) if as_json else typer.echo(tag)
+
+
+def served(
+    *,
+    url: Annotated[str, typer.Option(envvar="FUSELINE_SERVICE_URL", help="Of the service.")] = "http://127.0.0.1:3000",
+    seconds: Annotated[float, typer.Option(help="How long to wait.")] = 60.0,
+    key: Annotated[str | None, typer.Option(envvar="FUSELINE_API_KEY", help="With role read.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until the running service answers with the champion's version."""
+    from pipelines.actions import served as action
+
+    found = action.wait_until_served(champion.home_from_environment(), url, seconds=seconds, key=key)
+    if as_json:
+        _print(asdict(found))
+    else:
+        typer.echo(f"{url} answers with version {found.version} ({found.seconds} s)")
+
+
 def open_workspace(*, run_id: RunId, as_of: AsOf = None) -> None:
     """Make the run's worktree and lay the last run's results into it; prints its folder."""
     from pipelines.actions.runs import workspace
@@ -103,7 +128,7 @@ def close(*, run_id: RunId) -> None:
     typer.echo(action(_run(run_id), Path.cwd(), keep=True, now=_now()))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (run, fresh)
+COMMANDS: tuple[Callable[..., None], ...] = (run, fresh, package, served)
 OF_A_WORKSPACE: dict[str, Callable[..., None]] = {
     "open": open_workspace,
     "stage": stage,

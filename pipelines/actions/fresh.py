@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,9 @@ from pipelines.ingestion.canonical import snapshot
 from pipelines.ingestion.canonical.snapshot import Snapshot
 from pipelines.params import AllParams, TrainingParams
 from pipelines.recipe import recipe_of
+
+SHOWN = "impressions"
+"""Partitions with what was shown: ten rows for each list, and by themselves no news."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Change:
     Attributes:
         export: files of the shop's export that are new, gone or other than they were.
         recipe: whether parameters or code that shape a bundle changed.
-        added: rows of feedback that are new.
-        removed: rows of feedback that are gone.
+        added: events of feedback that are new.
+        removed: events of feedback that are gone.
         age: of the last run.
     """
 
@@ -54,16 +58,17 @@ def judge(change: Change, limits: TrainingParams) -> Worth:
     if change.recipe:
         return Worth(train=True, reason="parameters or code that shape a bundle changed")
     if change.removed:
-        return Worth(train=True, reason=f"{change.removed} rows of feedback were taken out")
+        return Worth(train=True, reason=f"{change.removed} events of feedback were taken out")
     if change.added and change.added >= limits.min_new_events:
-        return Worth(train=True, reason=f"{change.added} new rows of feedback, {limits.min_new_events} are enough")
+        return Worth(train=True, reason=f"{change.added} new events, {limits.min_new_events} are enough")
     if change.added and days >= limits.max_age_days:
-        return Worth(train=True, reason=f"{change.added} new rows of feedback, and the last run is {days:.1f} days old")
+        return Worth(train=True, reason=f"{change.added} new events, and the last run is {days:.1f} days old")
     if not change.added:
         return Worth(train=False, reason="nothing is new since the last run")
-    wanted = f"{limits.min_new_events} new rows, or any after {limits.max_age_days:g} days"
+    wanted = f"{limits.min_new_events} new events, or any after {limits.max_age_days:g} days"
     return Worth(
-        train=False, reason=f"{change.added} new rows of feedback {days:.1f} days after the last run; wanted: {wanted}"
+        train=False,
+        reason=f"{change.added} new events {days:.1f} days after the last run; wanted: {wanted}",
     )
 
 
@@ -101,14 +106,22 @@ def recipe_of_commit(params: AllParams, checkout: Path) -> str:
 
 
 def _rows(before: Snapshot, here: Snapshot, counted: Mapping[str, int], home: Path) -> tuple[int, int]:
-    """Rows of feedback that came and that went, partition by partition; a partition with the same bytes has none."""
-    hashes = {one.path: one.sha256 for one in before.feedback}
-    added = removed = 0
+    """Rows of events that came and that went, day by day; a day may have been written again under other names."""
+    same = {(one.path, one.sha256) for one in before.feedback} & {(one.path, one.sha256) for one in here.feedback}
+    days: Counter[str] = Counter()
     for one in here.feedback:
-        if hashes.pop(one.path, None) != one.sha256:
-            difference = rows(home / one.path) - counted.get(one.path, 0)
-            added, removed = added + max(0, difference), removed + max(0, -difference)
-    return added, removed + sum(counted.get(path, 0) for path in hashes)
+        if (one.path, one.sha256) not in same:
+            days[_day(one.path)] += rows(home / one.path)
+    for one in before.feedback:
+        if (one.path, one.sha256) not in same:
+            days[_day(one.path)] -= counted[one.path]
+    days.pop("", None)
+    return sum(n for n in days.values() if n > 0), -sum(n for n in days.values() if n < 0)
+
+
+def _day(path: str) -> str:
+    """Folder of a partition with events; empty for one with what was shown."""
+    return "" if Path(path).name.startswith(SHOWN) else Path(path).parent.as_posix()
 
 
 def note(run: Run, decision: Worth, *, at: datetime) -> None:

@@ -101,7 +101,16 @@ def lay_data(checkout: Path, workspace: Path, *, path: str, home: Path) -> None:
     """Mirror the export and the feedback partitions, which may change while the run is at work."""
     if not Path(path).is_absolute() and (checkout / path).is_dir():
         mirror(checkout / path, workspace / path)
-    mirror(home / FEEDBACK, workspace / FEEDBACK)
+    while True:
+        record = _record(home / FEEDBACK)
+        mirror(home / FEEDBACK, workspace / FEEDBACK)
+        if record == _record(home / FEEDBACK):
+            return  # else a collection went on meanwhile: its partitions and its record must be of one moment
+
+
+def _record(feedback: Path) -> dict[str, bytes]:
+    """What the folder says of its partitions, in files marked with ``_``."""
+    return {path.name: path.read_bytes() for path in feedback.glob("_*")}
 
 
 def mirror(source: Path, target: Path) -> None:
