@@ -81,6 +81,11 @@ def environment(home: Path, *, port: int, outside: Mapping[str, str]) -> dict[st
         "AIRFLOW__API__WORKERS": "1",
         # must exceed the longest task: it is not renewed while the task waits for its child (apache/airflow#67939)
         "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": str(DAYS_OF_A_TASK * 86_400),
+        # while a model is fitted on all cores an answer of the web server may take long: that is no failure
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "600",
         # a change of params.yaml is a change of the DAG
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
@@ -93,14 +98,12 @@ def environment(home: Path, *, port: int, outside: Mapping[str, str]) -> dict[st
     return {**defaults, **outside, **{name: str(value) for name, value in ours.items()}, "PATH": path}
 
 
-def password(folder: Path) -> str:
-    """The administrator's password, made once and kept where only its owner reads it."""
-    file = folder / "passwords.json"
+def kept_secret(file: Path, name: str, *, length: int) -> str:
+    """A secret that was drawn once and is kept where only its owner reads it."""
     if not file.exists():
-        file.touch(mode=0o600)
-        write_json(file, {ADMIN: secrets.token_urlsafe(12)})
+        write_json(file, {name: secrets.token_urlsafe(length)})
         file.chmod(0o600)
-    return str(read_json(file)[ADMIN])
+    return str(read_json(file)[name])
 
 
 @contextlib.contextmanager
@@ -218,7 +221,9 @@ def serve(home: Path, *, port: int) -> int:
     with only_one(folder):
         check_port(port)
         environ = environment(home, port=port, outside=os.environ)
-        secret = password(folder)
+        folder.chmod(0o700)
+        secret = kept_secret(folder / "passwords.json", ADMIN, length=12)
+        environ["AIRFLOW__API_AUTH__JWT_SECRET"] = kept_secret(folder / "jwt.json", "secret", length=64)
         prepare(folder, environ)
         parts = {WEB: _start(WEB, ["api-server"], environ)}
         try:
@@ -263,7 +268,17 @@ def _watch(parts: Mapping[str, subprocess.Popen[str]], *, port: int, told: threa
     while not told.wait(LOOK_SECONDS):
         if ended := _ended(parts):
             return ended
+        reap_orphans(parts)
     return None
+
+
+def reap_orphans(parts: Mapping[str, subprocess.Popen[str]]) -> None:
+    """Take note of adopted processes that ended, or they stay as zombies for as long as Airflow runs."""
+    ours = {part.pid for part in parts.values()}
+    for file in Path("/proc/self/task").glob("*/children"):
+        for pid in {int(word) for word in file.read_text(encoding="ascii").split()} - ours:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def _ended(parts: Mapping[str, subprocess.Popen[str]]) -> str | None:
