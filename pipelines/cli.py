@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import champion, feedback
+from pipelines import champion, feedback, run_commands
 from pipelines.errors import ArtifactError, FuselineError, ParamsError
 
 P = ParamSpec("P")
@@ -202,6 +202,14 @@ def doctor(
         _print_table(("", "check", "found", "next"), rows)
     if any(check.state == "fail" for check in checks):
         raise typer.Exit(1)
+
+
+for _command in run_commands.COMMANDS:
+    app.command()(in_one_message(_command))
+workspace = typer.Typer(help=run_commands.WORKSPACE, no_args_is_help=True)
+app.add_typer(workspace, name="workspace")
+for _name, _command in run_commands.OF_A_WORKSPACE.items():
+    workspace.command(_name)(in_one_message(_command))
 
 
 def _add_benchmark(name: str, module: str) -> None:

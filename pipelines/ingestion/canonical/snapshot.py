@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,11 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 NOTES = (".md", ".txt")
 """Files that people leave beside data; they are passed over in silence."""
+
+
+def feedback_root() -> Path:
+    """The folder whose :data:`FEEDBACK` is read: the run's workspace with its mirror, else ``FUSELINE_HOME``."""
+    return Path(os.environ.get("FUSELINE_WORKSPACE") or os.environ.get("FUSELINE_HOME") or ".")
 
 
 @dataclass(frozen=True)
@@ -81,23 +87,28 @@ class Snapshot:
             ) from None
 
 
-def take(data: DataParams, *, home: Path) -> Snapshot:
+def take(data: DataParams, *, home: Path, root: Path = Path()) -> Snapshot:
     """Look at the export and at the feedback partitions below ``home``.
+
+    Args:
+        data: the parameters.
+        home: below which the feedback lies.
+        root: of the project; a relative ``data.path`` starts there.
 
     Raises:
         InputError: when the folder is missing, or holds no file that the adapter reads.
         ParamsError: when there is no such adapter.
     """
     reads = adapter(data.adapter)
-    root = Path(data.path)
-    if not root.is_dir():
+    export = root / data.path
+    if not export.is_dir():
         raise InputError(
             f"data.path {data.path!r} is not a folder",
-            found="a file" if root.exists() else "nothing there",
+            found="a file" if export.exists() else "nothing there",
             wanted=reads.layout,
             do="correct data.path in params.yaml, or put the export there",
         )
-    files, ignored = _sorted_out(root, reads)
+    files, ignored = _sorted_out(export, reads)
     _check_complete(data, reads, files)
     feedback, collected = _feedback(home)
     as_of = data.as_of.isoformat() if data.as_of else None
