@@ -122,6 +122,14 @@ class GateParams(Params):
     max_megabytes: float = Field(4000.0, gt=0, description="size of the served bundle")
 
 
+class ReleaseParams(Params):
+    """What is kept of promoted bundles."""
+
+    keep: int = Field(
+        5, ge=1, description="newest promotions whose bundles stay, beside the champion and the one before"
+    )
+
+
 class ModelEntry(BaseModel):
     """One base model: its kind, and the fields of the kind's own configuration."""
 
@@ -146,6 +154,7 @@ class AllParams(Params):
     fusion: FusionParams = FusionParams()
     evaluation: EvaluationParams = EvaluationParams()
     gate: GateParams = GateParams()
+    release: ReleaseParams = ReleaseParams()
 
 
 def parse(values: dict[str, Any], *, source: str = "params.yaml") -> AllParams:
