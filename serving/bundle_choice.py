@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import champion as champions
+from pipelines import feedback
 from pipelines.errors import ArtifactError
 from pipelines.storage import read_json
 
@@ -40,7 +41,7 @@ def home(environ: Mapping[str, str]) -> Path:
 
 def events_url(environ: Mapping[str, str]) -> str:
     """SQLAlchemy URL of the event store."""
-    return environ.get("FUSELINE_EVENTS_URL") or f"sqlite:///{home(environ) / 'var' / 'events' / 'events.db'}"
+    return feedback.events_url(home(environ), environ)
 
 
 class NoBundleYet(ArtifactError):

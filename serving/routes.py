@@ -14,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pipelines.feedback import microseconds
 from serving import auth, event_schemas, handlers, problems, registry, schemas
 from serving.auth import Role
 from serving.event_store import Impression
-from serving.history import Whose, history, microseconds, whose
+from serving.history import Whose, history, whose
 from serving.problems import Problem
 from serving.runtime import Runtime, Served
 
