@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import champion, feedback, run_commands
+from pipelines import params as parameters
 from pipelines.errors import ArtifactError, FuselineError, ParamsError
 
 P = ParamSpec("P")
@@ -86,13 +87,17 @@ def promote(
     from pipelines.actions import promote as action
 
     home = champion.home_from_environment()
-    done = action.promote(home=home, artifacts=artifacts.resolve(), force=force, reason=reason)
+    file = artifacts.resolve().parent / "params.yaml"
+    release = parameters.load(file).release if file.exists() else parameters.ReleaseParams()
+    done = action.promote(home=home, artifacts=artifacts.resolve(), force=force, reason=reason, keep=release.keep)
     if as_json:
         _print_json(asdict(done))
     elif done.changed:
         how = f"forced over {done.verdict}" if done.forced else done.verdict
         typer.echo(f"champion: version {done.version}, bundle {done.bundle_id} ({done.mode}: {how}), {done.bento}")
         typer.echo(f"before: {f'version {done.previous}' if done.previous else 'none'}. Next: `make serve`")
+        if done.removed:
+            typer.echo(f"removed from var/bundles: {', '.join(done.removed)} (release.keep is {release.keep})")
     else:
         typer.echo(f"bundle {done.bundle_id} is the champion already: version {done.version}")
 

@@ -139,6 +139,14 @@ class ScheduleParams(Params):
     erasure: str | None = None
 
 
+class ReleaseParams(Params):
+    """What is kept of promoted bundles."""
+
+    keep: int = Field(
+        5, ge=1, description="newest promotions whose bundles stay, beside the champion and the one before"
+    )
+
+
 class ModelEntry(BaseModel):
     """One base model: its kind, and the fields of the kind's own configuration."""
 
@@ -165,6 +173,7 @@ class AllParams(Params):
     gate: GateParams = GateParams()
     training: TrainingParams = TrainingParams()
     schedule: ScheduleParams = ScheduleParams()
+    release: ReleaseParams = ReleaseParams()
 
 
 def parse(values: dict[str, Any], *, source: str = "params.yaml") -> AllParams:

@@ -44,11 +44,16 @@ def events_url(environ: Mapping[str, str]) -> str:
     return feedback.events_url(home(environ), environ)
 
 
+class NoBundleYet(ArtifactError):
+    """Nothing was promoted so far, and nothing is named or packed."""
+
+
 def choose(environ: Mapping[str, str]) -> BundleChoice:
     """The bundle to serve now.
 
     Raises:
-        ArtifactError: when there is none, saying what to run, or the pointer is damaged.
+        NoBundleYet: when there is none, saying what to run.
+        ArtifactError: when the pointer is damaged.
     """
     if environ.get("FUSELINE_BUNDLE"):
         return BundleChoice(Path(environ["FUSELINE_BUNDLE"]).absolute(), None, "FUSELINE_BUNDLE")
@@ -58,7 +63,7 @@ def choose(environ: Mapping[str, str]) -> BundleChoice:
     if PACKED.exists():
         about = read_json(PACKED / "about.json")
         return BundleChoice(PACKED / "bundle", str(about["version"]), "the bundle inside the Bento")
-    raise ArtifactError(
+    raise NoBundleYet(
         "there is no bundle to serve",
         found=f"no FUSELINE_BUNDLE and no champion in {champions.folder(home(environ))}",
         do="run `make demo`, or `dvc repro` and `fuseline promote`",
