@@ -27,7 +27,7 @@ def described(task: Any) -> dict[str, Any]:
         "owner": task.owner,
         "outlets": [outlet.uri for outlet in task.outlets],
         "teardown": task.is_teardown,
-        "trigger_rule": str(task.trigger_rule),
+        "trigger_rule": task.trigger_rule.value,
         "callback": bool(task.on_failure_callback),
         "arguments": list(getattr(task, "arguments", [])),
     }
