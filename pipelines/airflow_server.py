@@ -9,7 +9,6 @@ web server's is the only port.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import importlib.metadata
 import json
@@ -27,7 +26,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipelines import champion
+from pipelines import champion, process_tree
 from pipelines.errors import ArtifactError
 from pipelines.stages.running import run
 from pipelines.storage import read_json, write_json
@@ -42,13 +41,16 @@ BEHIND = {
 """Components that talk to the web server, and what each is started with."""
 
 POOLS = {"workspace": {"slots": 1, "description": "stages of runs, one at a time", "include_deferred": False}}
-PR_SET_CHILD_SUBREAPER = 36
 
 DAYS_OF_A_TASK = 7
 START_SECONDS = 180.0
 STOP_SECONDS = 12.0
 LOOK_SECONDS = 0.5
+LOUD = ("[warning", "[error", "[critical")
+EXPECTED = ("GitWildMatchPattern", "Starting call to", "SimpleAuthManager")
+"""Warnings of Airflow's own that nobody can do anything about."""
 ADMIN = "admin"
+LAST_LINES = 20
 
 
 def environment(home: Path, *, port: int, outside: Mapping[str, str]) -> dict[str, str]:
@@ -90,7 +92,6 @@ def environment(home: Path, *, port: int, outside: Mapping[str, str]) -> dict[st
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "SCARF_ANALYTICS": "false",
         "FUSELINE_PYTHON": sys.executable,
     }
@@ -151,11 +152,14 @@ def prepare(folder: Path, environ: Mapping[str, str]) -> None:
     write_json(done, wanted)
 
 
-def pass_on(name: str, part: subprocess.Popen[str]) -> None:
-    """Print what a component says, with its name."""
-    for line in part.stdout or ():
-        if line.strip():
-            print(f"{name:13} | {line.rstrip()}", flush=True)
+def pass_on(name: str, part: subprocess.Popen[str], log: Path) -> None:
+    """Keep all that a component says, and print its warnings and errors with its name."""
+    with log.open("w", encoding="utf-8") as kept:
+        for line in part.stdout or ():
+            kept.write(line)
+            kept.flush()
+            if any(level in line for level in LOUD) and not any(known in line for known in EXPECTED):
+                print(f"{name:13} | {line.rstrip()}", flush=True)
 
 
 def healthy(port: int, *parts: str) -> bool:
@@ -168,55 +172,12 @@ def healthy(port: int, *parts: str) -> bool:
     return all(found[part]["status"] == "healthy" for part in parts)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of every process below whose own parent ends, so that none is lost; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def below(parent: int) -> list[int]:
-    """Processes that descend from this one, zombies left out."""
-    children: dict[int, list[int]] = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, above = file.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(above), []).append(int(file.parent.name))
-    found, waiting = [], [parent]
-    while waiting:
-        next_ones = children.get(waiting.pop(), [])
-        found += next_ones
-        waiting += next_ones
-    return found
-
-
-def reap() -> None:
-    """Take note of children that ended; only when nobody else waits for them."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def end_all() -> None:
-    """End everything that was started below, politely and then by force; returns when nothing is left."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        for pid in below(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, sign)
-        give_up = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < give_up:
-            reap()
-            if not below(os.getpid()):
-                return
-            time.sleep(0.1)
-
-
 def serve(home: Path, *, port: int) -> int:
     """Run until told to end, or until a component ends by itself; the exit status."""
     told = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: told.set())
-    adopt_orphans()
+    process_tree.adopt_orphans()
     folder = home / "var" / "airflow"
     with only_one(folder):
         check_port(port)
@@ -225,16 +186,23 @@ def serve(home: Path, *, port: int) -> int:
         secret = kept_secret(folder / "passwords.json", ADMIN, length=12)
         environ["AIRFLOW__API_AUTH__JWT_SECRET"] = kept_secret(folder / "jwt.json", "secret", length=64)
         prepare(folder, environ)
+        log_of(environ, WEB).parent.mkdir(parents=True, exist_ok=True)
         parts = {WEB: _start(WEB, ["api-server"], environ)}
         try:
             if not (ended := _wait_for(parts, "metadatabase", port=port, told=told)):
                 parts |= {name: _start(name, arguments, environ) for name, arguments in BEHIND.items()}
                 ended = _watch(parts, port=port, told=told, secret=secret)
         finally:
-            end_all()
+            process_tree.end_all(STOP_SECONDS)
     if ended:
-        print(f"airflow: {ended} ended by itself; its last words stand above", file=sys.stderr)
+        said = log_of(environ, ended).read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+        print("\n".join([*said, f"airflow: {ended} ended by itself; its last words stand above"]), file=sys.stderr)
     return 1 if ended else 0
+
+
+def log_of(environ: Mapping[str, str], part: str) -> Path:
+    """Where all that a component says is kept."""
+    return Path(environ["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) / f"{part}.log"
 
 
 def _start(name: str, arguments: list[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -242,7 +210,7 @@ def _start(name: str, arguments: list[str], environ: Mapping[str, str]) -> subpr
         [sys.executable, "-m", "airflow", *arguments],
         env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
-    threading.Thread(target=pass_on, args=(name, part), daemon=True).start()
+    threading.Thread(target=pass_on, args=(name, part, log_of(environ, name)), daemon=True).start()
     return part
 
 
@@ -268,17 +236,8 @@ def _watch(parts: Mapping[str, subprocess.Popen[str]], *, port: int, told: threa
     while not told.wait(LOOK_SECONDS):
         if ended := _ended(parts):
             return ended
-        reap_orphans(parts)
+        process_tree.reap_orphans([part.pid for part in parts.values()])
     return None
-
-
-def reap_orphans(parts: Mapping[str, subprocess.Popen[str]]) -> None:
-    """Take note of adopted processes that ended, or they stay as zombies for as long as Airflow runs."""
-    ours = {part.pid for part in parts.values()}
-    for file in Path("/proc/self/task").glob("*/children"):
-        for pid in {int(word) for word in file.read_text(encoding="ascii").split()} - ours:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
 
 
 def _ended(parts: Mapping[str, subprocess.Popen[str]]) -> str | None:
