@@ -101,7 +101,7 @@ def examples(
     place = np.where(usable, np.cumsum(usable) - 1, -1)[moment]
     taught = np.flatnonzero(target & (place >= 0))
     # one example per item and moment: a basket that lists an item twice is one purchase
-    taught = taught[np.unique(np.stack([place[taught], item[taught]]), axis=1, return_index=True)[1]]
+    taught = taught[np.unique(_pair(place[taught], item[taught]), return_index=True)[1]]
     had = _first_target(user, item, target, time) < time
     return Examples(bags, user[starts], age[usable], place[taught], item[taught], ~had[taught])
 
@@ -131,10 +131,15 @@ def _running_weight(
 
 def _first_target(user: np.ndarray, item: np.ndarray, target: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Per row: when its (user, item) was first bought, +inf when never."""
-    _, pair = np.unique(np.stack([user, item]), axis=1, return_inverse=True)
+    _, pair = np.unique(_pair(user, item), return_inverse=True)
     first = np.full(pair.max(initial=-1) + 1, np.inf)
-    np.minimum.at(first, pair.ravel()[target], time[target].astype(np.float64))
-    return first[pair.ravel()]
+    np.minimum.at(first, pair[target], time[target].astype(np.float64))
+    return first[pair]
+
+
+def _pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """One int64 per pair of codes, in the pairs' order: sorting numbers is several times faster than rows."""
+    return np.asarray(first * (second.max(initial=0) + 1) + second)
 
 
 def _bags(

@@ -114,6 +114,12 @@ def test_an_example_knows_whether_the_item_is_new_to_the_user_and_only_targets_t
     assert taught == {(3, 1): False, (3, 2): True, (2, 2): False}
 
 
+def test_an_item_that_a_basket_lists_twice_is_one_example_and_examples_lie_by_context_and_item() -> None:
+    rows = log_rows((0, 1, 0, 1), (0, 9, 2, 1), (0, 3, 2, 1), (0, 9, 2, 1), (1, 2, 0, 1), (1, 0, 3, 1), (1, 0, 3, 1))
+    cut = examples(rows, 5 * DAY, history_items=9, history_days=90, example_days=1000)
+    assert list(zip(cut.user[cut.context].tolist(), cut.item.tolist(), strict=True)) == [(0, 3), (0, 9), (1, 0)]
+
+
 def test_examples_equal_a_plain_loop_over_a_random_log() -> None:
     rng = np.random.default_rng(0)
     n = 400
