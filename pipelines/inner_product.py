@@ -18,7 +18,7 @@ from pipelines.model_api import best
 HEAD = 24
 """Coordinates that are read of every item; with 24 of 128 about one item in a hundred is then read whole."""
 SAMPLE = 20_000
-"""Items that the rotation is computed from; any rotation is exact, a good one prunes more."""
+"""Items turned at a time, and that the rotation is computed from; any is exact, a good one prunes more."""
 ROUNDING = 2e-5
 """Share of the largest possible product by which a bound may be too low in float32."""
 
@@ -60,7 +60,7 @@ class InnerProducts:
         """What no item's score exceeds, float32 ``[n_items]``."""
         axes, columns = self._turned
         head = axes @ user
-        tail = np.sqrt(max(0.0, float(user @ user - head @ head)))
+        tail = np.linalg.norm(user - head @ axes)
         bound: np.ndarray = np.concatenate([head, np.array([tail, 1.0], np.float32)]) @ columns
         return bound
 
@@ -72,18 +72,16 @@ class InnerProducts:
         _, axes = np.linalg.eigh((sample.T @ sample).astype(np.float64))
         main = np.ascontiguousarray(axes[:, ::-1][:, :HEAD].T, np.float32)
         columns = np.empty((HEAD + 2, len(self.vectors)), np.float32)
-        heads = self.vectors @ main.T
-        columns[:HEAD] = heads.T
-        columns[HEAD] = np.sqrt(np.maximum(0.0, _squares(self.vectors) - _squares(heads)))
+        for start in range(0, len(self.vectors), SAMPLE):
+            some = slice(start, start + SAMPLE)
+            heads = self.vectors[some] @ main.T
+            columns[:HEAD, some] = heads.T
+            columns[HEAD, some] = np.linalg.norm(self.vectors[some] - heads @ main, axis=1)
         columns[HEAD + 1] = self.bias
         return main, columns
 
     @functools.cached_property
     def _slack(self) -> float:
         """Rounding of a bound a unit of the user's length."""
-        return ROUNDING * float(np.sqrt(_squares(self.vectors).max(initial=0.0)))
-
-
-def _squares(rows: np.ndarray) -> np.ndarray:
-    squares: np.ndarray = np.einsum("ij,ij->i", rows, rows)
-    return squares
+        squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
+        return ROUNDING * float(np.sqrt(squares.max(initial=0.0)))
