@@ -141,19 +141,23 @@ def _report(
         "rounds": told.rounds,
         "seed": told.seed,
         "start_s": round(ours.start_s, 2),
-        "memory_mb_per_worker": _memory(ours.pid),
+        "memory_mb_per_worker": _memory(ours.pid, "VmRSS"),
+        "private_memory_mb_per_worker": _memory(ours.pid, "RssAnon"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the end",
     }
 
 
-def _memory(pid: int) -> list[float]:
-    """Resident megabytes of each worker: private and shared pages."""
+def _memory(pid: int, kind: str) -> list[float]:
+    """Megabytes of each worker. ``VmRSS``: all resident pages; ``RssAnon``: without pages of the bundle's files.
+
+    The bundle's pages are shared by the workers, and the system takes them back when it needs room.
+    """
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):
             said = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-            if int(said.get("PPid", "0")) == pid and "VmRSS" in said:
-                found.append(round(int(said["VmRSS"].split()[0]) / 1024, 1))
+            if int(said.get("PPid", "0")) == pid and kind in said:
+                found.append(round(int(said[kind].split()[0]) / 1024, 1))
     return found
 
 

@@ -108,15 +108,11 @@ class FittedModel(ABC):
 
 def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candidates:
     """The top ``n`` of a dense score array, NaN left out, ties by lower code."""
-    values = scores if allowed is None else np.where(allowed, scores, np.float32(np.nan))
-    floor = _floor(values, n)
-    if floor is None:
+    codes = _reaching(scores, n, allowed)
+    if codes is None:
+        values = scores if allowed is None else np.where(allowed, scores, np.float32(np.nan))
         codes = np.flatnonzero(~np.isnan(values))
-    else:
-        codes = np.flatnonzero(values > floor)
-        if len(codes) < n:  # ties at the floor fill up, lower codes first
-            codes = np.concatenate([codes, np.flatnonzero(values == floor)[: n - len(codes)]])
-    kept = values[codes]
+    kept = scores[codes]
     if len(codes) > n:
         enough = kept >= np.partition(kept, len(kept) - n)[len(kept) - n]
         codes, kept = codes[enough], kept[enough]
@@ -124,20 +120,49 @@ def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candi
     return Candidates(codes[order].astype(np.int64), kept[order].astype(np.float32))
 
 
+def first_allowed(order: np.ndarray, n: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """The first ``n`` allowed codes of a fixed order; reads little more of it than it returns."""
+    if allowed is None:
+        return order[:n]
+    end = 2 * n
+    while True:
+        head = order[:end]
+        found: np.ndarray = head[allowed[head]]
+        if len(found) >= n or end >= len(order):
+            return found[:n]
+        end *= 4
+
+
 MINIMUM_BLOCK = 4
 
 
-def _floor(values: np.ndarray, n: int) -> float | None:
-    """A value that at least ``n`` items reach: the n-th largest of the maxima of blocks; None for few items.
+def _reaching(scores: np.ndarray, n: int, allowed: np.ndarray | None) -> np.ndarray | None:
+    """Codes of allowed items among which the best ``n`` are, ties at the least score cut by lower code.
 
-    Two passes over the scores instead of a partition of all of them, which is what a long catalogue needs.
+    Every item falls into one of 8 n blocks; as many blocks as are wanted hold an item that reaches the n-th
+    largest of the blocks' maxima. That is two passes over the scores instead of a partition of all of them,
+    which is what a long catalogue needs. None when there are few items, or few of the best are allowed.
     """
-    size = len(values) // (8 * n) if n else 0
+    wanted = n if allowed is None else 2 * n  # as many again may turn out not to be allowed
+    blocks = 8 * wanted
+    size = len(scores) // blocks if n else 0
     if size < MINIMUM_BLOCK:
         return None
-    maxima = np.fmax.reduce(values[: len(values) // size * size].reshape(-1, size), axis=1)
+    # items of a block lie `blocks` apart: the reduction then runs along memory
+    maxima = np.fmax.reduce(scores[: size * blocks].reshape(size, blocks), axis=0)
     maxima = maxima[~np.isnan(maxima)]
-    return float(np.partition(maxima, len(maxima) - n)[len(maxima) - n]) if len(maxima) >= n else None
+    if len(maxima) < wanted:
+        return None
+    floor = np.partition(maxima, len(maxima) - wanted)[len(maxima) - wanted]
+
+    def among(rows: np.ndarray) -> np.ndarray:
+        codes = np.flatnonzero(rows)
+        return codes if allowed is None else codes[allowed[codes]]
+
+    codes = among(scores > floor)
+    if len(codes) < n:  # ties at the floor fill up, lower codes first
+        codes = np.concatenate([codes, among(scores == floor)[: n - len(codes)]])
+    return codes if len(codes) >= n else None
 
 
 @dataclass(frozen=True)

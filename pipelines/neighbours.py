@@ -12,6 +12,9 @@ import numpy as np
 from pipelines.model_api import Candidates, best
 from pipelines.storage import read_arrays, write_arrays
 
+ROWS_AT_ONCE = 16
+"""Rows added up in one go: copies of so many stay in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -37,16 +40,19 @@ class Neighbours:
 
     def sum(self, codes: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """Weighted sum of the rows of these codes: float32 ``[n_items]``; weights default to 1."""
-        spans = [
-            slice(*span) for span in zip(self.pointer[codes].tolist(), self.pointer[codes + 1].tolist(), strict=True)
-        ]
-        if not spans:
-            return np.zeros(self.n_items, np.float32)
-        items = np.concatenate([self.items[span] for span in spans])
-        values = np.concatenate([self.weights[span] for span in spans])
-        if weights is not None:
-            values = values * np.repeat(weights, [span.stop - span.start for span in spans])
-        return np.bincount(items, weights=values, minlength=self.n_items).astype(np.float32)
+        total = np.zeros(self.n_items)
+        for start in range(0, len(codes), ROWS_AT_ONCE):
+            some = codes[start : start + ROWS_AT_ONCE]
+            pairs = zip(self.pointer[some].tolist(), self.pointer[some + 1].tolist(), strict=True)
+            spans = [slice(*pair) for pair in pairs]
+            # what add.at is given has the types it works in, which makes it several times as fast
+            items = np.concatenate([self.items[span] for span in spans], dtype=np.int64)
+            values = np.concatenate([self.weights[span] for span in spans], dtype=np.float64)
+            if weights is not None:
+                lengths = [span.stop - span.start for span in spans]
+                values *= np.repeat(weights[start : start + ROWS_AT_ONCE], lengths)
+            np.add.at(total, items, values)
+        return total.astype(np.float32)
 
     def nearest(self, code: int, n: int) -> Candidates:
         """The ``n`` heaviest neighbours of one item."""

@@ -46,7 +46,8 @@ def gather(
     if not names:
         return CandidateList(np.zeros(0, np.int64), names, np.zeros((0, 0), np.float32), context)
     proposals = [member.propose(context, depth, allowed) for member in members.values()]
-    codes = np.unique(np.concatenate([proposal.codes for proposal in proposals]))
+    codes = np.sort(np.concatenate([proposal.codes for proposal in proposals]))
+    codes = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
     scores = np.stack([proposal.score(codes) for proposal in proposals], axis=1)
     return CandidateList(codes, names, scores.astype(np.float32, copy=False), context)
 
@@ -56,13 +57,14 @@ def ranks(scores: np.ndarray) -> np.ndarray:
 
     Equal scores share the better place, so that a constant score says nothing.
     """
-    out = np.full(scores.shape, np.nan, np.float32)
-    for column in range(scores.shape[1]):
-        values = scores[:, column]
-        known = np.flatnonzero(~np.isnan(values))
-        ordered = np.sort(-values[known])
-        out[known, column] = 1 + np.searchsorted(ordered, -values[known], side="left")
-    return out
+    negated = np.negative(scores.T, order="C")
+    best_first = np.sort(negated, axis=1)  # NaN comes last
+    out = np.empty(negated.shape, np.float32)
+    for member, values in enumerate(negated):
+        out[member] = np.searchsorted(best_first[member], values, side="left")
+    out += 1
+    out[np.isnan(negated)] = np.nan
+    return out.T
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:

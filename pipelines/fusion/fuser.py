@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.errors import ParamsError
 from pipelines.fusion.candidates import CandidateList
+from pipelines.fusion.features import Part, joined
 
 METHODS: tuple[str, ...] = ("best_single", "weighted", "reciprocal_rank", "stacking")
 """A method is the file of its name in this folder; ``auto`` chooses among them."""
@@ -50,6 +51,13 @@ class FittedFuser(ABC):
     @abstractmethod
     def score(self, candidates: CandidateList, features: np.ndarray | None) -> np.ndarray:
         """Float32 ``[m]``, higher is better; ``features`` only where :attr:`reads_features`."""
+
+    def score_parts(self, candidates: CandidateList, described: Sequence[Part]) -> np.ndarray:
+        """As :meth:`score` where :attr:`reads_features`, from ``fusion.features.parts``.
+
+        One that can do with fewer rows, or keep what it makes of a catalogue, overrides it with equal results.
+        """
+        return self.score(candidates, joined(described))
 
     @property
     def reads_features(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import gather
-from pipelines.fusion.features import describe
+from pipelines.fusion.features import describe, item_table
 from pipelines.fusion.fuser import LabelledList
 from pipelines.model_api import Context, FittedModel
 from pipelines.parallel import mapped
@@ -37,6 +37,7 @@ def labelled(
         window: name of the window.
         depth: candidates asked of each member.
     """
+    items = item_table(features)
 
     def one(target: tuple[str, Sequence[str]]) -> LabelledList | None:
         user_id, bought = target
@@ -51,7 +52,7 @@ def labelled(
         candidates = gather(members, Context(history, surface), depth=depth, allowed=allowed)
         return LabelledList(
             candidates=replace(candidates, context=Context(UserHistory.empty(), surface)),
-            features=describe(features, history, candidates.codes),
+            features=describe(features, history, candidates.codes, items),
             relevant=np.isin(candidates.codes, codes),
             n_relevant=len(codes),
             window=window,

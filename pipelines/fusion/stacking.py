@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.fusion.candidates import CandidateList, ranks, standardised
-from pipelines.fusion.features import FEATURES
+from pipelines.fusion.features import FEATURES, Part
 from pipelines.fusion.fuser import FittedFuser, FuserConfig, LabelledList, Method
 from pipelines.storage import read_arrays, read_json, write_arrays, write_json
 
@@ -65,10 +65,20 @@ class Ranker:
 
     def score(self, columns: np.ndarray) -> np.ndarray:
         """Mean score of the ensemble, float32 ``[m]``, for columns ``[m, f]`` of :func:`columns_of`."""
-        code = encode(quantiles(columns, self.knots, self.levels))
+        return self.score_levels(self.levels_of(columns, 0))
+
+    def levels_of(self, columns: np.ndarray, first: int) -> np.ndarray:
+        """:func:`quantiles` of the columns from ``first`` on, float32 ``[r, k]``."""
+        several = slice(first, first + columns.shape[1])
+        return quantiles(columns, self.knots[several], self.levels[several])
+
+    def score_levels(self, levels: np.ndarray) -> np.ndarray:
+        """Mean score of the ensemble, float32 ``[m]``, for quantiles ``[m, f]``, NaN unknown."""
+        code = encode(levels)
         size, units, _ = self.second.shape
-        hidden = np.maximum(code @ self.first + self.first_bias, 0.0)
-        hidden = hidden.reshape(len(code), size, units).transpose(1, 0, 2)
+        hidden = code @ self.first
+        hidden += self.first_bias
+        hidden = np.maximum(hidden, 0.0, out=hidden).reshape(len(code), size, units).transpose(1, 0, 2)
         hidden = np.maximum(hidden @ self.second + self.second_bias, 0.0)
         out = (hidden @ self.last)[:, :, 0].T + code @ self.linear
         mean: np.ndarray = out.mean(axis=1).astype(np.float32)
@@ -77,36 +87,41 @@ class Ranker:
 
 def quantiles(columns: np.ndarray, knots: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Quantile of every number among the training lists, float32 ``[m, f]``; NaN stays."""
-    out = np.empty(columns.shape, np.float32)
-    first = columns[:1]
-    alike = ((columns == first) | (np.isnan(columns) & np.isnan(first))).all(axis=0)
-    for column in range(columns.shape[1]):
-        # what is said of the user is the same in every row of a list
-        values = first[:, column] if alike[column] else columns[:, column]
-        out[:, column] = np.interp(values, knots[column], levels[column])
-    return out
+    out = np.empty(columns.shape[::-1], np.float32)
+    for place, values in enumerate(columns.T):
+        out[place] = np.interp(values, knots[place], levels[place])
+    return out.T
 
 
 def encode(levels: np.ndarray) -> np.ndarray:
     """2q - 1, its square, and 1 where unknown (then the others are 0): float32 ``[m, 3 f]``."""
-    unknown = np.isnan(levels)
-    centred = np.where(unknown, np.float32(0.0), 2 * levels - 1)
-    return np.concatenate([centred, centred * centred, unknown], axis=1, dtype=np.float32)
+    count, width = levels.shape
+    code = np.empty((count, 3, width), np.float32)
+    centred, unknown = code[:, 0], np.isnan(levels)
+    np.multiply(levels, 2, out=centred)
+    centred -= 1
+    np.copyto(centred, 0, where=unknown)
+    np.multiply(centred, centred, out=code[:, 1])
+    code[:, 2] = unknown
+    return code.reshape(count, 3 * width)
 
 
-def columns_of(candidates: CandidateList, features: np.ndarray, members: Sequence[str]) -> np.ndarray:
-    """What the ranker reads: three views of each member, then the features; float32 ``[m, f]``, NaN unknown.
+def views(candidates: CandidateList, members: Sequence[str]) -> np.ndarray:
+    """Scores, places and z-scores of the members, float32 ``[m, VIEWS n_members]``, NaN without an opinion.
 
     A member of the training that is missing here is unknown throughout.
     """
-    count = len(candidates.codes)
-    scores = np.full((count, len(members)), np.nan, np.float32)
+    scores = np.full((len(candidates.codes), len(members)), np.nan, np.float32)
     for column, name in enumerate(members):
         if name in candidates.members:
             scores[:, column] = candidates.scores[:, candidates.members.index(name)]
     scaled = np.where(np.isnan(scores), np.float32(np.nan), standardised(scores))
-    stacked: np.ndarray = np.concatenate([scores, ranks(scores), scaled, features], axis=1, dtype=np.float32)
-    return stacked
+    return np.concatenate([scores.T, ranks(scores).T, scaled.T], dtype=np.float32).T
+
+
+def columns_of(candidates: CandidateList, features: np.ndarray, members: Sequence[str]) -> np.ndarray:
+    """What the ranker reads: three views of each member, then the features; float32 ``[m, f]``, NaN unknown."""
+    return np.concatenate([views(candidates, members), features], axis=1, dtype=np.float32)
 
 
 class Stacking(FittedFuser):
@@ -117,6 +132,7 @@ class Stacking(FittedFuser):
         self._ranker = ranker
         self._members = members
         self._importance = importance
+        self._kept: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def reads_features(self) -> bool:
@@ -128,6 +144,26 @@ class Stacking(FittedFuser):
         if features is None:
             raise ValueError("stacking scores with features")
         return self._ranker.score(columns_of(candidates, features, self._members))
+
+    def score_parts(self, candidates: CandidateList, described: Sequence[Part]) -> np.ndarray:
+        """As :meth:`score`; quantiles are looked up once for each different row."""
+        seen = views(candidates, self._members)
+        levels = np.empty((len(seen), len(self._ranker.knots)), np.float32)
+        first = seen.shape[1]
+        levels[:, :first] = self._ranker.levels_of(seen, 0)
+        for part in described:
+            found = self._kept_levels(part, first) if part.kept else self._ranker.levels_of(part.values, first)
+            end = first + found.shape[1]
+            levels[:, first:end] = found if part.rows is None else found[part.rows]
+            first = end
+        return self._ranker.score_levels(levels)
+
+    def _kept_levels(self, part: Part, first: int) -> np.ndarray:
+        """Quantiles of a part that stays the same, made once; as many bytes as the part."""
+        kept = self._kept
+        if kept is None or kept[0] is not part.values:
+            kept = self._kept = part.values, np.ascontiguousarray(self._ranker.levels_of(part.values, first))
+        return kept[1]
 
     def weights(self, members: Sequence[str]) -> dict[str, float]:
         """How much the scores move when a member is masked, as shares."""
@@ -168,7 +204,7 @@ def fit(config: StackingConfig, lists: Sequence[LabelledList], members: Sequence
     data = TrainingLists.of(parts)
     knots, levels = quantile_knots(data.columns, config.knots, draw)
     groups = np.concatenate([np.tile(np.arange(len(members)), VIEWS), np.full(len(FEATURES), -1)])
-    as_quantiles = replace(data, columns=quantiles(data.columns, knots, levels))
+    as_quantiles = replace(data, columns=np.ascontiguousarray(quantiles(data.columns, knots, levels)))
     learned = train(as_quantiles, groups, config=config.model_dump(), seed=seed)
     ranker = Ranker(knots=knots, levels=levels, **learned)
     return Stacking(ranker, tuple(members), _importance(ranker, data.columns, members, draw))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pipelines.features.definitions import ITEM
-from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, TrainingData
+from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, first_allowed
 from pipelines.storage import read_array, write_arrays
 
 
@@ -38,6 +39,15 @@ class Popularity(FittedModel):
     def score_all(self, context: Context) -> np.ndarray:
         """The scores, whoever asks."""
         return self._scores
+
+    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+        """The head of one list that is sorted once."""
+        return Proposal(first_allowed(self._order, n, allowed), self._scores.__getitem__)
+
+    @functools.cached_property
+    def _order(self) -> np.ndarray:
+        """Codes from the best, ties by lower code."""
+        return np.argsort(-self._scores, kind="stable")
 
     def save(self, folder: Path) -> None:
         """Write ``scores.npy``."""

@@ -7,6 +7,7 @@ are new to the user.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,7 @@ from pydantic import Field, field_validator
 
 from pipelines.contracts import Surface
 from pipelines.features.definitions import USER_ITEM
-from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, TrainingData
+from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, first_allowed
 from pipelines.storage import read_array, read_json, write_arrays, write_json
 
 TIE_BREAK = 1e-6
@@ -49,9 +50,44 @@ class Repeat(FittedModel):
         """Float32 ``[n_items]``; all NaN without a history, and where only new items count."""
         if context.surface == Surface.RECOMMEND_NEW or not len(context.history):
             return np.full(self.n_items, np.nan, np.float32)
-        scores = (TIE_BREAK * self._tie_break).astype(np.float32)
+        scores: np.ndarray = self._small.copy()
         scores[context.history.items] += context.history.aggregates[self._aggregate]
         return scores
+
+    def score(self, context: Context, codes: np.ndarray) -> np.ndarray:
+        """As in the protocol; looks the codes up in the history."""
+        history = context.history
+        if context.surface == Surface.RECOMMEND_NEW or not len(history):
+            return np.full(len(codes), np.nan, np.float32)
+        scores: np.ndarray = self._small[codes]
+        order = np.argsort(history.items, kind="stable")
+        mine = history.items[order]
+        place = np.minimum(np.searchsorted(mine, codes), len(mine) - 1)
+        found = mine[place] == codes
+        scores[found] += history.aggregates[self._aggregate][order[place[found]]]
+        return scores
+
+    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+        """The history's items, and the head of the rest, whose order is the same for everybody."""
+        items = context.history.items
+        if context.surface == Surface.RECOMMEND_NEW or not len(items):
+            return Proposal(np.zeros(0, np.int64), functools.partial(self.score, context))
+        rest = first_allowed(self._order, n + len(items), allowed)
+        mine = items if allowed is None else items[allowed[items]]
+        codes = np.union1d(mine, rest)
+        # equal scores keep the order of codes, which are ascending
+        order = np.argsort(-self.score(context, codes), kind="stable")[:n]
+        return Proposal(codes[order], functools.partial(self.score, context))
+
+    @functools.cached_property
+    def _small(self) -> np.ndarray:
+        """What breaks ties, float32 ``[n_items]``."""
+        return np.asarray(TIE_BREAK * self._tie_break, np.float32)
+
+    @functools.cached_property
+    def _order(self) -> np.ndarray:
+        """Codes of items nobody asks back for, from the best, ties by lower code."""
+        return np.argsort(-self._small, kind="stable")
 
     def save(self, folder: Path) -> None:
         """Write ``tie_break.npy`` and ``repeat.json``."""

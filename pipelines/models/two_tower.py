@@ -13,6 +13,7 @@ Sources: Covington et al. 2016; Yi et al. 2019. Serving is numpy: one gather, on
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Literal, Self
@@ -21,7 +22,8 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.features.state import UserHistory
-from pipelines.model_api import Candidates, Context, FittedModel, Kind, ModelConfig, TrainingData, best
+from pipelines.inner_product import InnerProducts
+from pipelines.model_api import Candidates, Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, best
 from pipelines.storage import read_arrays, read_json, write_arrays, write_json
 
 DAMPING = 0.1
@@ -87,6 +89,18 @@ class FittedTwoTower(FittedModel):
             return np.full(self.n_items, np.nan, np.float32)
         scores: np.ndarray = self.arrays["vectors"] @ user + self.arrays["bias"]
         return scores
+
+    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+        """By :mod:`pipelines.inner_product`: a long catalogue is not read whole."""
+        user = self.user_vector(context.history)
+        if user is None:
+            return super().propose(context, n, allowed)
+        products = self._products
+        return Proposal(products.best(user, n, allowed), functools.partial(products.score, user))
+
+    @functools.cached_property
+    def _products(self) -> InnerProducts:
+        return InnerProducts(np.asarray(self.arrays["vectors"]), np.asarray(self.arrays["bias"]))
 
     def similar(self, code: int, n: int) -> Candidates | None:
         """By cosine of the item tower's vectors."""

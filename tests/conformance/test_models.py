@@ -69,6 +69,18 @@ def test_candidates_are_the_best_scores_without_repeats(fitted: FittedModel, fea
         np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("n", [1, 4, 100])
+def test_a_proposal_is_what_scoring_everything_gives(fitted: FittedModel, features: FeatureState, n: int) -> None:
+    every = np.arange(features.n_items)
+    for allowed in (None, every % 2 == 0, np.zeros(features.n_items, np.bool_)):
+        for context in contexts(features):
+            proposal = fitted.propose(context, n, allowed)
+            plain = FittedModel.propose(fitted, context, n, allowed)
+            np.testing.assert_array_equal(proposal.codes, plain.codes)
+            assert proposal.score(every).dtype == np.float32
+            np.testing.assert_allclose(proposal.score(every), plain.score(every), rtol=1e-5)
+
+
 def test_items_that_are_not_allowed_never_appear(fitted: FittedModel, features: FeatureState) -> None:
     allowed = np.arange(features.n_items) % 2 == 0
     for context in contexts(features):
