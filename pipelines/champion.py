@@ -156,6 +156,18 @@ def locked(home: Path) -> Iterator[None]:
         yield
 
 
+def busy(home: Path) -> bool:
+    """Whether somebody moves the champion at this moment, or is about to."""
+    try:
+        with (folder(home) / ".lock").open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def look(home: Path, version: int, candidate: str) -> int:
     """The number, from 1, of this candidate among those compared with a version; asking again is no new look."""
     path = folder(home) / "looks" / f"{version}.json"

@@ -190,6 +190,41 @@ def collect(
 
 @app.command()
 @in_one_message
+def monitor(
+    *,
+    params: Annotated[Path, typer.Option(help="Parameters with the limits, section monitoring.")] = Path("params.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare what happens with what the champion has learned; tell what is out of its limits. Exit code 0."""
+    from pipelines.actions import monitor as action
+
+    found = action.monitor(
+        home=champion.home_from_environment(),
+        limits=parameters.load(params).monitoring,
+        at=datetime.now(UTC),
+        service_url=os.environ.get("FUSELINE_SERVICE_URL"),
+        webhook=os.environ.get("FUSELINE_ALERT_WEBHOOK"),
+    )
+    if as_json:
+        _print_json(found.as_json())
+        return
+    marks = {True: "[green]ok", False: "[red]alert", None: "[dim]–"}
+    rows = [
+        (
+            marks[one.passed],
+            one.name,
+            "" if one.observed is None else f"{one.observed:.4g}",
+            f"{one.bound} {one.threshold:.4g}",
+            one.not_applicable or "",
+        )
+        for one in found.checks
+    ]
+    _print_table(("", "check", "observed", "wanted", "does not apply"), rows)
+    typer.echo(f"written to {found.file}")
+
+
+@app.command()
+@in_one_message
 def doctor(
     *,
     params: Annotated[Path, typer.Option(help="Parameters to check.")] = Path("params.yaml"),

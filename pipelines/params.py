@@ -147,6 +147,22 @@ class ReleaseParams(Params):
     )
 
 
+class MonitoringParams(Params):
+    """What is looked at while a champion serves, and from where on people are told."""
+
+    days: int = Field(7, ge=1, description="newest collected days that are compared with the champion")
+    min_events: int = Field(500, ge=1, description="fewer rows say nothing about drift")
+    min_lists: int = Field(200, ge=1, description="fewer lists (of a day) say nothing about what is shown")
+    max_drift: float = Field(0.25, gt=0, description="population stability index; above .25 is another population")
+    max_price_ratio: float = Field(1.5, gt=1, description="median of price paid to the catalogue's, or its inverse")
+    max_label_drop: float = Field(0.5, gt=0, lt=1, description="loss of conversions a list against the usual day")
+    min_coverage: float = Field(0.05, ge=0, le=1, description="share of the catalogue that is shown at all")
+    max_concentration: float = Field(0.98, gt=0, le=1, description="Gini coefficient of how often items are shown")
+    max_p99_ms: float = Field(100.0, gt=0, description="99th percentile of /v1/recommend")
+    max_fallback_share: float = Field(0.5, gt=0, le=1, description="answers simpler than they could be")
+    max_age_days: float = Field(14.0, gt=0, description="days of events that the champion has not learned from")
+
+
 class ModelEntry(BaseModel):
     """One base model: its kind, and the fields of the kind's own configuration."""
 
@@ -174,6 +190,7 @@ class AllParams(Params):
     training: TrainingParams = TrainingParams()
     schedule: ScheduleParams = ScheduleParams()
     release: ReleaseParams = ReleaseParams()
+    monitoring: MonitoringParams = MonitoringParams()
 
 
 def parse(values: dict[str, Any], *, source: str = "params.yaml") -> AllParams:

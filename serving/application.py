@@ -73,14 +73,16 @@ def _endpoint(operation: Operation, metrics: Metrics) -> Callable[[Request], Awa
 
     async def answer(request: Request) -> Response:
         started = time.perf_counter()
+        fallback = None
         runtime: Runtime = request.app.state.runtime
         try:
             call = Call(request, runtime, started)
             check_key(call, role)
             response = await handle(call)
+            fallback = call.fallback
         except Exception as error:  # noqa: BLE001 - every failure becomes a problem document
             response = problems.response(request, error)
-        metrics.observe(path, response.status_code, time.perf_counter() - started)
+        metrics.observe(path, response.status_code, time.perf_counter() - started, fallback=fallback)
         return response
 
     return answer

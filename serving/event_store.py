@@ -45,7 +45,10 @@ class Outcome(StrEnum):
 
 
 class Impression(NamedTuple):
-    """One list shown; ``first_position`` counts from 1, ``shown_at`` is in microseconds since 1970."""
+    """One list shown; ``first_position`` counts from 1, ``shown_at`` is in microseconds since 1970.
+
+    ``took_ms``: from the request's arrival until the list was there.
+    """
 
     attribution_token: str
     shown_at: int
@@ -59,6 +62,8 @@ class Impression(NamedTuple):
     first_position: int
     items: Sequence[str]
     propensities: Sequence[float]
+    fallback: str | None = None
+    took_ms: float | None = None
 
 
 class RecentEvent(NamedTuple):
@@ -245,4 +250,4 @@ class _Batch:
 def _impression_row(impression: Impression) -> tuple[Any, ...]:
     items = orjson.dumps(list(impression.items)).decode()
     propensities = orjson.dumps([float(p) for p in impression.propensities]).decode()
-    return (*impression[:-2], items, propensities)
+    return tuple(impression._replace(items=items, propensities=propensities))  # type: ignore[arg-type]

@@ -13,19 +13,30 @@ BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.
 
 
 class Metrics:
-    """``fuseline_request_duration_seconds``; a label is a route's pattern, never a path."""
+    """Durations, statuses and fallbacks of requests; a label is a route's pattern, never a path."""
 
     def __init__(self) -> None:
         """Nothing is registered before the first request: prometheus_client must see the worker's environment."""
         self._histogram: Any = None
         self._children: dict[tuple[str, int], Any] = {}
+        self._fallbacks: Any = None
 
-    def observe(self, route: str, status: int, seconds: float) -> None:
-        """Count one request."""
+    def observe(self, route: str, status: int, seconds: float, *, fallback: str | None = None) -> None:
+        """Count one request, and why its answer was simpler than it could be."""
         child = self._children.get((route, status))
         if child is None:
             child = self._children[route, status] = self._family().labels(route, str(status))
         child.observe(seconds)
+        if fallback is not None:
+            self._counter().labels(route, fallback).inc()
+
+    def _counter(self) -> Any:
+        if self._fallbacks is None:
+            from prometheus_client import Counter
+
+            described = "Answers that were simpler than they could be, by reason"
+            self._fallbacks = Counter("fuseline_fallbacks_total", described, ["route", "reason"])
+        return self._fallbacks
 
     def _family(self) -> Any:
         if self._histogram is None:

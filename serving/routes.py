@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipelines.feedback import microseconds
+from pipelines.ranking import Ranking
 from serving import auth, event_schemas, handlers, problems, registry, schemas
 from serving.auth import Role
 from serving.event_store import Impression
@@ -38,6 +39,7 @@ class Call:
         self.started = started
         self.token = secrets.token_urlsafe(16)
         self.served = runtime.served
+        self.fallback: str | None = None
 
     def current(self) -> Served:
         """The bundle that this request began with, whatever is swapped in meanwhile.
@@ -74,15 +76,20 @@ class Call:
 
     def answer(self, members: dict[str, Any], *, fallback: str | None = None, status: int = 200) -> Response:
         """The members that every answer carries, and these."""
+        self.fallback = fallback
         value = {
             "attribution_token": self.token,
             "model_version": self.served.version if self.served else "none",
-            "took_ms": round((time.perf_counter() - self.started) * 1000, 3),
+            "took_ms": self.took_ms(),
             "fallback": fallback,
             **members,
         }
         body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(body, status_code=status, media_type="application/json")
+
+    def took_ms(self) -> float:
+        """Milliseconds since the request arrived."""
+        return round((time.perf_counter() - self.started) * 1000, 3)
 
     async def reading(self, function: Callable[[], Any]) -> Any:
         """Call what reads the store: at once when it lies in this process, in a thread when it does not."""
@@ -103,7 +110,7 @@ async def recommend(call: Call) -> Response:
     of, known = await call.reading(read)
     ranking = handlers.recommend(request, bundle=served.bundle, history=known, token=call.token)
     shown_at = None if request.event_time is None else microseconds(request.event_time)
-    _show(call, served, ranking.items, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
+    _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
     return call.answer({"items": items}, fallback=ranking.fallback)
 
@@ -111,13 +118,14 @@ async def recommend(call: Call) -> Response:
 def _show(
     call: Call,
     served: Served,
-    items: Any,
+    ranking: Ranking,
     *,
     surface: str,
     placement: str | None,
     of: Whose,
     shown_at: int | None = None,
 ) -> None:
+    items = ranking.items
     if not items:
         return
     call.runtime.store.show(
@@ -134,6 +142,8 @@ def _show(
             items[0].rank,
             [item.id for item in items],
             [item.propensity for item in items],
+            ranking.fallback,
+            call.took_ms(),
         )
     )
 
@@ -147,7 +157,7 @@ async def similar(call: Call) -> Response:
     served = call.current()
     item_id = call.request.path_params["item_id"]
     ranking = served.bundle.similar(item_id, query.n)
-    _show(call, served, ranking.items, surface="similar", placement="detail", of=Whose(None, None))
+    _show(call, served, ranking, surface="similar", placement="detail", of=Whose(None, None))
     items = handlers.items(ranking, bundle=served.bundle, details=query.details)
     return call.answer({"items": items}, fallback=ranking.fallback)
 

@@ -6,6 +6,7 @@ import fcntl
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def examine(*, root: Path, home: Path, params_file: Path) -> list[Check]:
         _git(root),
         _dvc(root),
         _champion(home),
+        *_release(home),
     ]
 
 
@@ -208,3 +210,42 @@ def _champion(home: Path) -> Check:
     except FuselineError as error:
         return Check("champion", "fail", str(error), "run `fuseline rollback --version N`")
     return Check("champion", "ok", f"version {now.version}, bundle {now.bundle_id}")
+
+
+def _release(home: Path) -> list[Check]:
+    """Whether the registry says what the pointer says; none where nothing was promoted yet.
+
+    Both move under one lock, so that a difference means that a command was cut off in between.
+    """
+    try:
+        now = champion.read(home)
+    except FuselineError:
+        return []
+    if now is None or not (os.environ.get("MLFLOW_TRACKING_URI") or (home / "var" / "mlflow.db").exists()):
+        return []
+    if champion.busy(home):
+        return [Check("registry", "ok", "a promotion or rollback is under way")]
+    if (wanted := champion.intended(home)) is not None:
+        found = f"a rollback to version {wanted} was cut off; version {now.version} serves"
+        return [Check("registry", "warn", found, "run `fuseline rollback` again, which finishes it")]
+    from pipelines.adapters.tracking import CHALLENGER, CHAMPION, PREVIOUS, Registry
+
+    try:
+        aliases = Registry.open(home).aliases()
+    except Exception as error:  # noqa: BLE001 - whatever the registry's client raises, it is the finding
+        said = (str(error) or repr(error)).splitlines()[0]
+        return [Check("registry", "fail", f"it does not answer: {said}", "start it, or correct MLFLOW_TRACKING_URI")]
+    told = {CHAMPION: now.version, PREVIOUS: now.previous}
+    wrong = [
+        f"{name} is {aliases.get(name)}, not {version}"
+        for name, version in told.items()
+        if aliases.get(name) != version
+    ]
+    if wrong:
+        found = f"a promotion was cut off before version {now.version} gave way: {'; '.join(wrong)}"
+        do = f"run `fuseline promote` again, or `fuseline rollback --version {now.version}`, which sets them back"
+        return [Check("registry", "warn", found, do)]
+    if (waiting := aliases.get(CHALLENGER)) is not None:
+        found = f"version {waiting} is registered and was not made the champion"
+        return [Check("registry", "warn", found, "run `fuseline promote` again, or leave it")]
+    return [Check("registry", "ok", f"champion {now.version}, before it {now.previous}")]

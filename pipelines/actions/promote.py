@@ -92,7 +92,8 @@ def promote(
         if now is not None and now.bundle_id == found.id:
             _settle(Registry.open(home), now)
             champion.settled(home)
-            return _result(found, now, changed=False, forced=False, bento=None)
+            bento = package(now.bundle, now.version, home)  # left as it is when it is there
+            return _result(found, now, changed=False, forced=False, bento=bento)
         if not force:
             candidates.allowed(found, now)
         stored = store(found, home)

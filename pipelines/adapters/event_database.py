@@ -124,6 +124,7 @@ class Database:
             return database
         with database.turn() as connection:
             METADATA.create_all(connection)
+            _add_missing_columns(connection)
             for table in METADATA.tables.values():  # a store of an earlier release lacks the newer indexes
                 for index in table.indexes:
                     index.create(connection, checkfirst=True)
@@ -201,6 +202,16 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _add_missing_columns(connection: Connection) -> None:
+    """A store of an earlier release lacks the newer columns; these may be null, so that adding one is instant."""
+    for table in METADATA.tables.values():
+        there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -113,7 +113,8 @@ def _of_day(table: Table, day: date, seq: int, until: int) -> ColumnElement[bool
 
 def _items(shown: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of one list shown."""
-    about = json.dumps({"bundle_id": shown["bundle_id"], "surface": shown["surface"]}, sort_keys=True)
+    told = {name: shown[name] for name in ("fallback", "took_ms") if shown[name] is not None}
+    about = json.dumps({"bundle_id": shown["bundle_id"], "surface": shown["surface"], **told}, sort_keys=True)
     pairs = zip(json.loads(shown["items"]), json.loads(shown["propensities"]), strict=True)
     for place, (item, propensity) in enumerate(pairs, shown["first_position"]):
         yield {

@@ -76,7 +76,10 @@ IMPRESSIONS = Table(
     Column("first_position", Integer(), nullable=False),
     Column("items", Text(), nullable=False),
     Column("propensities", Text(), nullable=False),
+    Column("fallback", Text()),
+    Column("took_ms", Float(53)),
     Index("impressions_by_time", "shown_at"),
     sqlite_autoincrement=True,
 )
-"""One row a list shown: ``items`` and ``propensities`` are JSON arrays in order of position."""
+"""One row a list shown: ``items`` and ``propensities`` are JSON arrays in order of position. ``fallback`` says why the
+list is simpler than it could be, null when it is not; ``took_ms`` is null where it was not measured."""

@@ -66,7 +66,7 @@ def test_params_that_stages_name_exist(graph: tuple[Stage, ...], root: Path) -> 
     assert not {(stage.name, name) for stage in graph for name in stage.params if not exists(name)}
 
 
-READ_BY_ACTIONS = {"training", "schedule", "release"}
+READ_BY_ACTIONS = {"training", "schedule", "release", "monitoring"}
 """Sections that no stage reads: a change of theirs makes no result stale."""
 
 

@@ -168,6 +168,25 @@ def test_an_impression_is_durable_after_close(url: str) -> None:
     assert tuple(found) == ("t", 1, '["a","b"]', "[1.0,0.25]", "home")
 
 
+def test_a_store_of_an_earlier_release_gets_the_newer_columns_and_keeps_its_rows(url: str) -> None:
+    store = EventStore.open(url)
+    store.show(Impression("old", 5, "recommend", "home", "3", "abc", "u", None, "u", 1, ["a"], [1.0]))
+    store.close()
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        for column in ("fallback", "took_ms"):
+            connection.execute(text(f"ALTER TABLE impressions DROP COLUMN {column}"))
+    for _ in range(2):
+        store = EventStore.open(url)
+        store.show(Impression("new", 6, "recommend", None, "3", "abc", "u", None, "u", 1, ["a"], [1.0], "odd", 1.5))
+        store.close()
+    with engine.connect() as connection:
+        query = "SELECT attribution_token, fallback, took_ms FROM impressions ORDER BY seq"
+        found = connection.execute(text(query)).all()
+    engine.dispose()
+    assert [tuple(row) for row in found] == [("old", None, None), ("new", "odd", 1.5)]
+
+
 def test_accepted_events_survive_kill_9(url: str) -> None:
     program = """
 import os, signal, sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from pipelines import champion
+from pipelines.actions import doctor
 from pipelines.actions import promote as promoting
 from pipelines.actions import rollback as rolling
+from pipelines.actions.doctor import Check
 from pipelines.actions.promote import PromotionResult, promote
 from pipelines.actions.rollback import rollback
 from pipelines.adapters.tracking import RunRecord, Version
@@ -471,3 +474,85 @@ def test_half_a_line_in_the_history_costs_that_line_only(home: Path, tmp_path: P
         history.write('{"action": "pro')
     assert rollback(home=home).version == 1
     assert [move["action"] for move in champion.moves(home)] == ["promote", "promote", "rollback"]
+
+
+def told(home: Path) -> Check | None:
+    """What the doctor says of the registry."""
+    write_json(home / "var" / "mlflow.db", {})  # the doctor looks where there is a registry
+    return next(iter(doctor._release(home)), None)
+
+
+def test_the_doctor_finds_nothing_after_promotion_and_rollback(
+    home: Path, tmp_path: Path, registry: MemoryRegistry
+) -> None:
+    assert told(home) is None
+    two_champions(home, tmp_path)
+    assert told(home) == Check("registry", "ok", "champion 2, before it 1")
+    rollback(home=home)
+    assert told(home) == Check("registry", "ok", "champion 1, before it 2")
+
+
+CUTS = {
+    "challenger": (r"version 2 is registered and was not made the champion", "fuseline promote"),
+    "settle": (r"champion is 2, not 1; previous_champion is 1, not None", "rollback --version 1"),
+}
+
+
+@pytest.mark.parametrize("step", CUTS)
+def test_the_doctor_explains_a_promotion_that_was_cut_off_and_what_it_says_helps(
+    step: str, home: Path, tmp_path: Path, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = do(home, run(tmp_path, "a"))
+    second = run(tmp_path, "b", champion_id=first.bundle_id)
+    owner, name = (registry, "point") if step == "challenger" else (promoting, "_settle")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed(getattr(owner, name), after=True))
+        with pytest.raises(Killed):
+            do(home, second)
+    found = told(home)
+    assert found is not None
+    assert (found.state, re.search(CUTS[step][0], found.found) is not None) == ("warn", True)
+    assert CUTS[step][1] in found.do
+    if step == "settle":
+        assert rollback(home=home, version=1).version == 1
+        assert registry.alias == {"champion": 1}
+    do(home, second)
+    assert told(home) == Check("registry", "ok", "champion 2, before it 1")
+
+
+def test_the_doctor_explains_a_rollback_that_was_cut_off(
+    home: Path, tmp_path: Path, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_champions(home, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(champion, "write", killed(champion.write, after=True))
+        with pytest.raises(Killed):
+            rollback(home=home)
+    found = told(home)
+    assert found is not None
+    assert "a rollback to version 1 was cut off; version 1 serves" in found.found
+    rollback(home=home)
+    assert told(home) == Check("registry", "ok", "champion 1, before it 2")
+
+
+def test_the_doctor_leaves_a_promotion_that_is_under_way_alone(
+    home: Path, tmp_path: Path, registry: MemoryRegistry
+) -> None:
+    two_champions(home, tmp_path)
+    with champion.locked(home):
+        found = told(home)
+    assert found == Check("registry", "ok", "a promotion or rollback is under way")
+
+
+def test_the_doctor_says_that_the_registry_does_not_answer(
+    home: Path, tmp_path: Path, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_champions(home, tmp_path)
+
+    def away() -> None:
+        raise ConnectionError("no route to the registry")
+
+    monkeypatch.setattr(registry, "aliases", away)
+    found = told(home)
+    assert found is not None
+    assert (found.state, found.found) == ("fail", "it does not answer: no route to the registry")

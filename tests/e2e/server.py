@@ -66,10 +66,16 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    home: Path, *, workers: int = 1, key: str | None = None, until: str = "/readyz", **environ: str
+    home: Path,
+    *,
+    workers: int = 1,
+    key: str | None = None,
+    until: str = "/readyz",
+    port: int | None = None,
+    **environ: str,
 ) -> Iterator[Server]:
-    """A service of its own on a free port; yielded when ``until`` answers 200, ended with all its children."""
-    port = free_port()
+    """A service of its own; yielded when ``until`` answers 200, ended with all its children."""
+    port = port or free_port()
     home.mkdir(parents=True, exist_ok=True)
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("FUSELINE_")},

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.made_bundle import AS_OF, make, write_manifest
+from benchmarks.made_bundle import AS_OF
 from pipelines import champion
-from pipelines.actions.promote import PromotionResult, promote
-from pipelines.champion import Pointer
-from pipelines.storage import read_json, write_json
+from pipelines.storage import read_json
+from tests.e2e.releases import candidate, promoted, stored
 from tests.e2e.server import Server, serving
 
 pytestmark = pytest.mark.e2e
@@ -27,25 +26,6 @@ WITHIN_S = 5.0
 CLIENTS = 16
 PAUSE_S = 0.05
 """Between two requests of a client: traffic, not a measurement of the machine."""
-
-
-def candidate(root: Path, *, seed: int, champion_id: str | None) -> Path:
-    """Artifacts of a finished run whose verdict is to promote."""
-    artifacts = root / f"run-{seed}" / "artifacts"
-    judged = read_json(make(artifacts / "judged", seed=seed) / "manifest.json")
-    served = make(artifacts / "bundle", seed=seed + 100)
-    about = {k: v for k, v in read_json(served / "manifest.json").items() if k not in {"id", "files", "parent"}}
-    write_manifest(served, {**about, "parent": judged["id"]})
-    write_json(artifacts / "evaluation" / "metrics.json", {"recommend": {"fused": {"ndcg@10": {"mean": 0.4}}}})
-    verdict = {"verdict": "promote", "mode": "first", "reasons": [], "champion": champion_id}
-    bundle_id = read_json(served / "manifest.json")["id"]
-    write_json(artifacts / "gate" / "verdict.json", {**verdict, "candidate": bundle_id})
-    return artifacts
-
-
-def promoted(home: Path, artifacts: Path) -> PromotionResult:
-    """A promotion with the real registry; packaging is tested elsewhere and costs seconds."""
-    return promote(home=home, artifacts=artifacts, package=lambda *_: "fuseline:none", keep=5)
 
 
 @dataclass
@@ -106,11 +86,6 @@ def all_serve(server: Server, version: int, *, workers_wanted: int = 2) -> float
             return time.monotonic() - started
         time.sleep(0.05)
     raise AssertionError(f"not every worker serves version {version}: {workers(server)}")
-
-
-def stored(home: Path, version: int) -> Pointer:
-    bundle = make(home / "var" / "bundles" / f"b{version}" / "bundle", seed=version)
-    return Pointer(version, bundle, None, f"b{version}", None, "r")
 
 
 def test_from_before_the_first_promotion_to_a_rollback_no_request_fails_and_a_restart_remembers(tmp_path: Path) -> None:

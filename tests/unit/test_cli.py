@@ -32,7 +32,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "promote", "rollback", "models", "record", "doctor", "bench", "bench two-tower", "bench recommend"]
+    "command",
+    ["", "promote", "rollback", "models", "record", "doctor", "monitor", "bench", "bench two-tower", "bench recommend"],
 )
 def test_every_level_has_help(command: str) -> None:
     answer = RUNNER.invoke(app, [*command.split(), "--help"])
