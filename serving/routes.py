@@ -18,7 +18,7 @@ from pipelines.feedback import microseconds
 from serving import auth, event_schemas, handlers, problems, registry, schemas
 from serving.auth import Role
 from serving.event_store import Impression
-from serving.history import Whose, history, whose
+from serving.history import Known, Whose, known
 from serving.problems import Problem
 from serving.runtime import Runtime, Served
 
@@ -86,16 +86,22 @@ async def recommend(call: Call) -> Response:
     request = await call.parsed(schemas.RecommendRequest)
     served, store = call.runtime.current(), call.runtime.store
 
-    def read() -> tuple[Whose, Any]:
-        of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
-        return of, history(served.bundle, store, of=of, recent_items=request.recent_items, until=request.event_time)
+    def read() -> Known:
+        return known(
+            served.bundle,
+            store,
+            user_id=request.user_id,
+            visitor_id=request.visitor_id,
+            recent_items=request.recent_items,
+            until=request.event_time,
+        )
 
-    of, known = await call.reading(read)
-    ranking = handlers.recommend(request, bundle=served.bundle, history=known, token=call.token)
+    of, past, fallback = await call.reading(read)
+    ranking = handlers.recommend(request, bundle=served.bundle, history=past, token=call.token)
     shown_at = None if request.event_time is None else microseconds(request.event_time)
     _show(call, served, ranking.items, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
-    return call.answer({"items": items}, fallback=ranking.fallback)
+    return call.answer({"items": items}, fallback=fallback or ranking.fallback)
 
 
 def _show(
@@ -147,12 +153,13 @@ async def rank(call: Call) -> Response:
     request = await call.parsed(schemas.RankRequest)
     served, store = call.runtime.current(), call.runtime.store
 
-    def read() -> Any:
-        of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
-        return history(served.bundle, store, of=of, until=request.event_time)
+    def read() -> Known:
+        user, visitor = request.user_id, request.visitor_id
+        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
 
-    items, fallback = handlers.rank(request, bundle=served.bundle, history=await call.reading(read))
-    return call.answer({"items": items}, fallback=fallback)
+    _, past, lacking = await call.reading(read)
+    items, fallback = handlers.rank(request, bundle=served.bundle, history=past)
+    return call.answer({"items": items}, fallback=lacking or fallback)
 
 
 async def post_events(call: Call) -> Response:

@@ -60,6 +60,9 @@ LINKS = Table(
 STORE = Table("store", METADATA, Column("id", Text(), primary_key=True))
 """One row: an id drawn when the store was made, which moves with it to another address."""
 
+STATE = Table("state", METADATA, Column("epoch", BigInteger(), nullable=False))
+"""One row: copies of histories elsewhere are valid under this number alone."""
+
 IMPRESSIONS = Table(
     "impressions",
     METADATA,
