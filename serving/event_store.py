@@ -5,7 +5,7 @@ commit): a caller is answered after the commit that holds its events, so the cos
 shared by all that arrive while the one before is under way. Transactions of several processes take turns,
 which makes ``seq`` appear in order, so that a reader may take it as a watermark. Reading goes through one
 connection a thread and one indexed statement a question, without SQLAlchemy in between, or through copies
-of recent histories in Redis (``serving.recent_state``).
+of recent histories in Redis (``pipelines.adapters.recent_state``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from pipelines import contracts
+from pipelines.adapters import erasures
+from pipelines.adapters.erasures import Erasure
 from pipelines.adapters.event_availability import StoreUnavailable
 from pipelines.adapters.event_database import Database, Transaction
 from pipelines.adapters.event_tables import EVENT_COLUMNS
+from pipelines.adapters.recent_state import COMPLETE, ROWS_A_KEY, RedisState
 from pipelines.errors import ArtifactError
 from pipelines.feedback import Covered
-from serving.recent_state import COMPLETE, ROWS_A_KEY, RedisState
 
 logger = logging.getLogger("fuseline.events")
 
@@ -193,6 +195,16 @@ class EventStore:
 
     def _epoch(self) -> int:
         return int(self._database.read("SELECT epoch FROM state", ())[0][0])
+
+    def request_erasure(self, user_id: str, *, now: int) -> Erasure:
+        """Remember that a user is to be forgotten; durable when this returns. ``now``: microseconds since 1970."""
+        with self._database.guarded():
+            return erasures.request(self._database, user_id, now=now)
+
+    def erasure(self, erasure_id: str) -> Erasure | None:
+        """The request of this id."""
+        with self._database.guarded():
+            return erasures.find(self._database, erasure_id)
 
     def close(self) -> None:
         """Commit what waits and disconnect."""

@@ -174,6 +174,23 @@ async def post_events(call: Call) -> Response:
     return call.answer(posted.answer(outcomes), status=202)
 
 
+async def erase_user(call: Call) -> Response:
+    """Remember that a user is to be forgotten; ``fuseline erase --due`` carries it out."""
+    user, now = call.request.path_params["user_id"], time.time_ns() // 1000
+    if not 0 < len(user) <= schemas.MAX_ID or "\x00" in user:
+        raise problems.InvalidFields([{"field": "user_id", "reason": f"has 1 to {schemas.MAX_ID} characters"}])
+    made = await asyncio.to_thread(call.runtime.store.request_erasure, user, now=now)
+    return call.answer(made.as_json(), status=202)
+
+
+async def erasure(call: Call) -> Response:
+    """How far a request to forget a user is."""
+    found = await asyncio.to_thread(call.runtime.store.erasure, call.request.path_params["erasure_id"])
+    if found is None:
+        raise Problem(404, "there is no such erasure", field="erasure_id")
+    return call.answer(found.as_json())
+
+
 async def models(call: Call) -> Response:
     """Versions, aliases and verdicts of the registry."""
     return call.answer(await registry.ask("models"))
@@ -265,6 +282,23 @@ OPERATIONS: tuple[Operation, ...] = (
         rollback,
         Role.ADMIN,
         answer=schemas.Answer,
+    ),
+    Operation(
+        "DELETE",
+        "/v1/users/{user_id}",
+        "Ask that a user is forgotten",
+        erase_user,
+        Role.ADMIN,
+        answer=schemas.ErasureAnswer,
+        status=202,
+    ),
+    Operation(
+        "GET",
+        "/v1/erasures/{erasure_id}",
+        "State and deadline of an erasure",
+        erasure,
+        Role.ADMIN,
+        answer=schemas.ErasureAnswer,
     ),
     Operation("GET", "/livez", "Alive", media_type="text/plain"),
     Operation("GET", "/healthz", "Alive", media_type="text/plain"),

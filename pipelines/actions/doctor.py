@@ -11,12 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
-from pipelines import champion
+from pipelines import champion, exclusions
 from pipelines import params as parameters
 from pipelines.bundle import MANIFEST, check_files
 from pipelines.errors import FuselineError
@@ -53,6 +54,7 @@ def examine(*, root: Path, home: Path, params_file: Path) -> list[Check]:
         _git(root),
         _dvc(root),
         _champion(home),
+        *_erasures(home, now=datetime.now(UTC)),
     ]
 
 
@@ -199,3 +201,18 @@ def _champion(home: Path) -> Check:
     except FuselineError as error:
         return Check("champion", "fail", str(error), "run `fuseline rollback --version N`")
     return Check("champion", "ok", f"version {now.version}, bundle {now.bundle_id}")
+
+
+def _erasures(home: Path, *, now: datetime) -> list[Check]:
+    """Whether the champion has learned from users who were erased; nothing to say where nobody was."""
+    try:
+        listed, serving = exclusions.read(home), champion.read(home)
+        if not listed.entries or serving is None:
+            return []
+        remark = listed.remark(serving.bundle, now=now)
+    except FuselineError as error:
+        return [Check("erasures", "fail", str(error), "restore var/feedback/_excluded.json")]
+    if not remark:
+        return [Check("erasures", "ok", f"the champion has learned from none of {len(listed.entries)} erased ids")]
+    state: State = "fail" if remark.endswith("OVERDUE") else "warn"
+    return [Check("erasures", state, f"erased users in the champion: {remark}", "run `dvc repro`, `fuseline promote`")]

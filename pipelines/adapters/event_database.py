@@ -165,10 +165,19 @@ class Database:
         Raises:
             StoreUnavailable: the database does not answer; whether the commit took place may be unknown.
         """
+        with self.guarded(), self.turn() as connection:
+            yield Transaction(connection, self.placeholder)
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around whatever asks the database through its engine.
+
+        Raises:
+            StoreUnavailable: the database does not answer; whether a commit took place may be unknown.
+        """
         self._breaker.check()
         try:
-            with self.turn() as connection:
-                yield Transaction(connection, self.placeholder)
+            yield
         except (OperationalError, InterfaceError) as error:
             raise self._breaker.failed(error) from error
         self._breaker.answered()

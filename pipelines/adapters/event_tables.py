@@ -83,3 +83,14 @@ IMPRESSIONS = Table(
     sqlite_autoincrement=True,
 )
 """One row a list shown: ``items`` and ``propensities`` are JSON arrays in order of position."""
+
+ERASURES = Table(
+    "erasures",
+    METADATA,
+    Column("id", Text(), primary_key=True),
+    Column("user_id", Text()),
+    Column("requested_at", BigInteger(), nullable=False),
+    Column("deadline", BigInteger(), nullable=False),
+    Column("erased_at", BigInteger()),
+)
+"""Requests to forget a user, whose id goes when the request is carried out."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipelines.contracts import CATALOG, EVENTS, IMPRESSIONS, JUDGMENTS, TABLES, USERS, Table
 from pipelines.errors import InputError
+from pipelines.exclusions import Exclusions
 from pipelines.ingestion.canonical import identity, impressions, notices, returned, rules, target
 from pipelines.ingestion.canonical.adapter import adapter
 from pipelines.ingestion.canonical.database import Database, database
@@ -75,6 +76,7 @@ def ingest(
         reader = Reader(work, snapshot, reads, home, progress)
         reads.stage(work, reader, given)
         _stage_rest(work, reader)
+        erased = returned.leave_out(work, Exclusions.from_json(snapshot.excluded))
         returned.quarantine_robots(work, feedback)
         as_of = _as_of(work, given)
         any_shown = returned.set_impressions_apart(work)
@@ -84,7 +86,7 @@ def ingest(
         shown = [_impressions(work, given, events.kept, as_of, feedback)] if any_shown else []
         results += shown
         _check_shares(work, results, data, artifacts)
-        report = _report(work, results, reader, as_of, data)
+        report = _report(work, results, reader, as_of, data, erased=erased)
         if snapshot.feedback:
             table = shown[0].kept if shown else None
             report = replace(report, feedback=returned.facts(work, snapshot.collected, table))
@@ -266,12 +268,16 @@ def _first(work: Database, result: _Result) -> str:
     return f"{example['file']}: {example['row'][:200]}"
 
 
-def _report(work: Database, results: list[_Result], reader: Reader, as_of: datetime, data: DataParams) -> Report:
+def _report(
+    work: Database, results: list[_Result], reader: Reader, as_of: datetime, data: DataParams, *, erased: int
+) -> Report:
     events = next(result for result in results if result.contract is EVENTS)
     counts = work.rows(events.kept.group_by("event_type").agg(rows=events.kept.count()))
     chosen = target.choose({row["event_type"] for row in counts}, data)
     tables = {result.contract.name: result.report for result in results}
     warnings = [*notices.of_rows(work, tables, events.kept), *notices.of_files(reader)]
+    if erased:
+        warnings.append(Notice(EVENTS.name, "erased", erased, f"{erased} rows of erased users left out, unread"))
     if events.report.rows and chosen.target is None:
         message = "no event of a positive type: nothing to learn recommendations from"
         warnings.append(Notice(EVENTS.name, "no_target", events.report.rows, message))

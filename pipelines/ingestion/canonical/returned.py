@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 
-from pipelines.contracts import EVENTS, IMPRESSIONS, LABELS, EventType
+from pipelines.contracts import EVENTS, IMPRESSIONS, LABELS, USERS, EventType
+from pipelines.exclusions import USER, VISITOR, Exclusions
 from pipelines.ingestion.canonical.database import Database
 from pipelines.ingestion.canonical.identity import content
 from pipelines.ingestion.canonical.impressions import rates
@@ -50,6 +53,46 @@ def quarantine_robots(work: Database, params: FeedbackParams) -> None:
         _row=ibis.ifelse(found, content(joined, EVENTS.names), joined["_row"]),
     )
     _replace(work, EVENTS.name, marked)
+
+
+def leave_out(work: Database, excluded: Exclusions) -> int:
+    """Drop the rows of users who are to be forgotten, the quarantine's too; the number of rows.
+
+    Of events those before the erasure, with the rows without user of visitors that the user was met as;
+    of users those on the list.
+    """
+    if not excluded.entries:
+        return 0
+    until = pa.array([datetime.fromisoformat(one.erased_at) for one in excluded.entries], pa.timestamp("us", tz="UTC"))
+    listed = work.put("excluded", pa.table({"_hash": [one.hash for one in excluded.entries], "_until": until}))
+    events = work.table(STAGED[EVENTS.name])
+    ids = {
+        kind: work.create(f"excluded_{kind}s", _listed(events[f"{kind}_id"], kind, excluded.salt, listed))
+        for kind in (USER, VISITOR)
+    }
+    theirs = events.inner_join(ids[USER], events.user_id == ids[USER].id)
+    met = theirs.filter(theirs.visitor_id.notnull()).group_by(id=theirs.visitor_id).agg(_until=theirs["_until"].max())
+    visitors = work.create(
+        "excluded_met", ids[VISITOR].union(met).group_by("id").agg(_until=lambda t: t["_until"].max())
+    )
+    by_user = ids[USER].rename(_user="id", _user_end="_until")
+    by_visitor = visitors.rename(_visitor="id", _visitor_end="_until")
+    marked = events.left_join(by_user, events.user_id == by_user["_user"])
+    marked = marked.left_join(by_visitor, marked.visitor_id == by_visitor["_visitor"])
+    end = ibis.ifelse(marked.user_id.notnull(), marked["_user_end"], marked["_visitor_end"])
+    before = int(work.value(events.count()))
+    _replace(work, EVENTS.name, marked.filter(end.isnull() | (marked.event_time >= end).fill_null(False)))  # noqa: FBT003
+    users = work.table(STAGED[USERS.name])
+    gone = _listed(users.user_id, USER, excluded.salt, listed)
+    _replace(work, USERS.name, users.anti_join(gone, users.user_id == gone.id), columns=USERS.names)
+    return before - int(work.value(work.table(STAGED[EVENTS.name]).count()))
+
+
+def _listed(ids: ir.StringColumn, kind: str, salt: str, listed: ir.Table) -> ir.Table:
+    """Those of the ids that are on the list: ``id``, ``_until``."""
+    distinct = ids.name("id").as_table().filter(lambda t: t.id.notnull()).distinct()
+    hashed = distinct.mutate(_hash=(ibis.literal(f"{salt}:{kind}:") + distinct.id).hexdigest("sha256"))
+    return hashed.inner_join(listed, "_hash").group_by("id").agg(_until=lambda t: t["_until"].max())
 
 
 def set_impressions_apart(work: Database) -> bool:
@@ -113,7 +156,7 @@ def _owned(staged: ir.Table) -> ir.Table:
     return staged.mutate(_owner=ibis.coalesce(staged.user_id, staged.visitor_id), _day=staged.event_time.truncate("D"))
 
 
-def _replace(work: Database, name: str, rows: ir.Table) -> None:
-    work.create("replacing", rows.select(*EVENTS.names, *BOOKKEEPING))
+def _replace(work: Database, name: str, rows: ir.Table, columns: tuple[str, ...] = EVENTS.names) -> None:
+    work.create("replacing", rows.select(*columns, *BOOKKEEPING))
     work.run(f'DROP TABLE "{STAGED[name]}"')
     work.run(f'ALTER TABLE replacing RENAME TO "{STAGED[name]}"')
