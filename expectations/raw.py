@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,30 @@ import pyarrow.parquet as pq
 
 from expectations.runner import Check, expectation
 from pipelines.adapters import frames
-from pipelines.contracts import CATALOG, EVENTS, JUDGMENTS, Table
+from pipelines.contracts import CATALOG, EVENTS, IMPRESSIONS, JUDGMENTS, LABELS, Table
 
 DAY = 86_400.0
 
 
-def checks(canonical: Path, *, as_of: datetime, target: str | None) -> list[Check]:
-    """What to judge about the tables in a folder; ``as_of`` and ``target`` as the ingest resolved them."""
+FEEDBACK = {
+    "events": "events",
+    "histories": "histories",
+    "share_bad": "share of bad rows",
+    "share_of_unknown_items": "share of rows of unknown items",
+    "share_of_robots": "share of rows of robots",
+    "share_repeated": "share of repeated rows",
+    "share_of_the_busiest_history": "share of rows of the busiest history",
+    "share_late": "share of rows that came over a day late",
+    "share_ahead": "share of rows that came before they happened",
+    "worst_median_delay_hours": "median hours from event to receipt, worst day",
+}
+"""Facts about the feedback by the names that the ingest's report gives them."""
+
+
+def checks(
+    canonical: Path, *, as_of: datetime, target: str | None, feedback: Mapping[str, Any] | None = None
+) -> list[Check]:
+    """What to judge about the tables in a folder; the rest as the ingest's report says it."""
     with frames.engine() as connection:
         tables = {
             name: frames.read(connection, canonical / f"{name}.parquet") for name in ("catalog", "events", "judgments")
@@ -28,7 +46,34 @@ def checks(canonical: Path, *, as_of: datetime, target: str | None) -> list[Chec
             _check("raw_catalog", CATALOG, canonical, _catalog(catalog, as_of)),
             _check("raw_events", EVENTS, canonical, _events(events, catalog, as_of, target)),
             _check("raw_judgments", JUDGMENTS, canonical, _judgments(judgments, catalog)),
+            _feedback(feedback),
+            _shown(connection, canonical, as_of),
         ]
+
+
+def _feedback(found: Mapping[str, Any] | None) -> Check:
+    if not found or not found["rows"]:
+        return Check("raw_feedback", None, "nothing was collected from the service")
+    return Check("raw_feedback", [{name: found[key] for key, name in FEEDBACK.items()}])
+
+
+def _shown(connection: ibis.BaseBackend, canonical: Path, as_of: datetime) -> Check:
+    path = canonical / f"{IMPRESSIONS.name}.parquet"
+    if not path.is_file():
+        return Check("raw_impressions", None, "no list was shown")
+    shown = frames.read(connection, path)
+    before = [shown[f"{label}_at"] < shown.shown_at for label in LABELS.values()]
+    facts = shown.agg(
+        **_common(shown, IMPRESSIONS),
+        **{
+            "impressions at or after as_of": (shown.shown_at >= ibis.literal(as_of)).sum().fill_null(0),
+            "weights below one": (shown.weight < 1).sum().fill_null(0),
+            "share without propensity": _share(shown.propensity.isnull()),
+            "share without position": _share(shown.position.isnull()),
+            "share followed by an event from before": _share(ibis.or_(*before).fill_null(False)),  # noqa: FBT003
+        },
+    )
+    return _check("raw_impressions", IMPRESSIONS, canonical, facts)
 
 
 def _check(suite: str, table: Table, folder: Path, facts: ir.Table) -> Check:

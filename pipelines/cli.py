@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import champion, feedback, run_commands
+from pipelines import champion, exclusions, feedback, run_commands
 from pipelines import params as parameters
 from pipelines.errors import ArtifactError, FuselineError, ParamsError
 
@@ -143,6 +143,7 @@ def models(*, as_json: AsJson = False) -> None:
         serving = now.version if now else None
         _print_json({"champion": serving, "versions": [asdict(one) | {"bundle_id": one.bundle_id} for one in found]})
         return
+    listed = exclusions.read(home)
     rows = [
         (
             str(one.version),
@@ -151,10 +152,11 @@ def models(*, as_json: AsJson = False) -> None:
             one.tags.get("mode", ""),
             one.tags.get("verdict", "") + (" (forced)" if one.tags.get("forced") == "true" else ""),
             one.tags.get("failed_checks", ""),
+            listed.remark(_bundle_of(home, one.bundle_id), now=datetime.now(UTC)),
         )
         for one in found
     ]
-    _print_table(("version", "aliases", "bundle", "mode", "verdict", "failed checks"), rows)
+    _print_table(("version", "aliases", "bundle", "mode", "verdict", "failed checks", "erased users"), rows)
     if not rows:
         typer.echo("nothing was promoted yet. Next: `dvc repro`, then `fuseline promote`")
 
@@ -225,6 +227,39 @@ def monitor(
 
 @app.command()
 @in_one_message
+def erase(
+    *,
+    user: Annotated[str | None, typer.Option(help="Id of the user to forget.")] = None,
+    due: Annotated[bool, typer.Option("--due", help="Everybody whose erasure was asked for and waits.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget a user: event store, partitions, recent histories; the next training no longer contains them."""
+    from pipelines.actions import erase as action
+
+    if (user is None) != due or user == "":
+        raise ParamsError("erase needs one of --user ID and --due", found="both" if due else "neither")
+    home = champion.home_from_environment()
+    done = action.erase(
+        home=home,
+        url=feedback.events_url(home, os.environ),
+        now=datetime.now(UTC),
+        user=user,
+        state_url=os.environ.get("FUSELINE_STATE_URL") or None,
+    )
+    if as_json:
+        _print_json([asdict(one) for one in done])
+        return
+    for one in done:
+        typer.echo(
+            f"erasure {one.erasure_id}: {one.rows} rows of the store, {one.partition_rows} of partitions removed"
+        )
+        typer.echo(f"models that have learned from the user must be gone by {one.deadline}. Next: `dvc repro`")
+    if not done:
+        typer.echo("no erasure waits")
+
+
+@app.command()
+@in_one_message
 def doctor(
     *,
     params: Annotated[Path, typer.Option(help="Parameters to check.")] = Path("params.yaml"),
@@ -242,6 +277,10 @@ def doctor(
         _print_table(("", "check", "found", "next"), rows)
     if any(check.state == "fail" for check in checks):
         raise typer.Exit(1)
+
+
+def _bundle_of(home: Path, bundle_id: str) -> Path:
+    return home / "var" / "bundles" / bundle_id / "bundle"
 
 
 for _command in run_commands.COMMANDS:

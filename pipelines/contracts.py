@@ -190,3 +190,33 @@ INTERACTIONS = Table(
 """Positive events as models learn from them: ``history_id`` is the user, else the visitor, else null;
 ``strength`` > 0; ``target`` is 1 for the target type, else 0; ``event_share`` is one over the number of
 rows of the event, so that its sum counts events; ``spend`` is price times quantity (null without a price)."""
+
+LABELS: dict[str, str] = {
+    EventType.DETAIL_PAGE_VIEW: "view",
+    EventType.ADD_TO_CART: "cart",
+    EventType.PURCHASE_COMPLETE: "purchase",
+}
+"""What may follow an impression, and the column that says whether it did."""
+
+IMPRESSIONS = Table(
+    "impressions",
+    (
+        Column("impression_id", Type.STRING, required=True),
+        Column("item_id", Type.STRING, required=True),
+        Column("shown_at", Type.TIMESTAMP, required=True),
+        Column("attribution_token", Type.STRING),
+        Column("history_id", Type.STRING),
+        Column("position", Type.INT),
+        Column("propensity", Type.FLOAT),
+        Column("weight", Type.FLOAT, required=True),
+        Column("placement", Type.STRING),
+        Column("model_version", Type.STRING),
+        *(Column(name, Type.FLOAT) for name in LABELS.values()),
+        *(Column(f"{name}_at", Type.TIMESTAMP) for name in LABELS.values()),
+    ),
+    key=("impression_id", "item_id"),
+)
+"""One row an item shown. A label is 1 when the event followed within its window, 0 when the window is over, and
+null while it may still come; ``…_at`` is the first time. ``weight`` is the clipped inverse of the propensity
+(``exploration.weights``), 1 where none is known. ``position`` is what the customer saw: it explains a label and
+is not known when a list is made, so it is a feature in training only."""

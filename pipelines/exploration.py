@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
+
 RATE = 0.05
 """Chance that a list has an explored slot."""
 PROTECTED = 5
@@ -38,3 +40,20 @@ def explore(order: Sequence[int], n: int, *, seed: int) -> tuple[list[int], list
         shown[place] = draw.choice(pool)
         chances[place] = RATE / len(slots) / len(pool)
     return shown, chances
+
+
+def weights(propensities: np.ndarray, *, clip: float) -> np.ndarray:
+    """How much an impression counts, so that what the policy seldom shows is not drowned by what it always shows.
+
+    Inverse propensity, clipped: unbiased below the clip, and no single impression counts more than ``clip``
+    (Ionides, Truncated importance sampling, 2008). NaN, an unknown propensity, counts 1.
+
+    Args:
+        propensities: in (0, 1], any shape.
+        clip: the largest weight, at least 1.
+
+    Returns:
+        float64 of the same shape, in [1, clip].
+    """
+    known = np.where(np.isnan(propensities), 1.0, propensities)
+    return np.minimum(1.0 / known, clip)

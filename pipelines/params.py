@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipelines.contracts import EVENT_TYPES
+from pipelines.contracts import EVENT_TYPES, LABELS, EventType
 from pipelines.errors import ParamsError
 
 
@@ -52,6 +52,41 @@ class DataParams(Params):
                 raise ValueError(f"unknown event type {name!r}; known: {', '.join(EVENT_TYPES)}")
         if self.strengths and min(self.strengths.values()) <= 0:
             raise ValueError("strengths must be above zero; leave an event type out to ignore it")
+        return self
+
+
+class FeedbackParams(Params):
+    """How what the service collected is read."""
+
+    attribution_hours: dict[str, float] = Field(
+        default_factory=lambda: {
+            EventType.DETAIL_PAGE_VIEW.value: 24.0,
+            EventType.ADD_TO_CART.value: 72.0,
+            EventType.PURCHASE_COMPLETE.value: 168.0,
+        },
+        description="an event that long after a list was shown still counts as its effect",
+    )
+    maturity_hours: float = Field(6.0, ge=0, description="beyond its window a list waits so long for late events")
+    max_weight: float = Field(50.0, ge=1, description="the most that an inverse propensity counts")
+    max_events_an_hour: dict[str, int] = Field(
+        default_factory=lambda: {
+            EventType.DETAIL_PAGE_VIEW.value: 1000,
+            EventType.ADD_TO_CART.value: 300,
+            EventType.PURCHASE_COMPLETE.value: 60,
+        },
+        description="of one history; who exceeds it is no person, and that day of the history is quarantined",
+    )
+
+    @model_validator(mode="after")
+    def _known_event_types(self) -> FeedbackParams:
+        for name in self.attribution_hours:
+            if name not in LABELS:
+                raise ValueError(f"attribution_hours has {name!r}; known: {', '.join(LABELS)}")
+        for name in self.max_events_an_hour:
+            if name not in EVENT_TYPES:
+                raise ValueError(f"max_events_an_hour has {name!r}; known: {', '.join(EVENT_TYPES)}")
+        if min([*self.attribution_hours.values(), *self.max_events_an_hour.values()], default=1) <= 0:
+            raise ValueError("windows and rates must be above zero; leave an event type out to ignore it")
         return self
 
 
@@ -181,6 +216,7 @@ class AllParams(Params):
 
     seed: int
     data: DataParams
+    feedback: FeedbackParams = FeedbackParams()
     split: SplitParams = SplitParams()
     text: TextParams = TextParams()
     models: dict[str, ModelEntry]

@@ -21,8 +21,8 @@ from serving.runtime import Runtime
 VERSION = "1"
 """Version of the API, the ``v1`` of its paths."""
 
-ITEM_ID = "{item_id:path}"
-"""An item's id may contain any character, a slash too."""
+IDS = {"{item_id}": "{item_id:path}", "{user_id}": "{user_id:path}"}
+"""A shop's id may contain any character, a slash too."""
 
 
 async def describe(call: Call) -> Response:
@@ -54,7 +54,7 @@ def application() -> Starlette:
     """The application; ``state.runtime`` must be set before the first request."""
     metrics = Metrics()
     routes = [
-        Route(operation.path.replace("{item_id}", ITEM_ID), _endpoint(operation, metrics), methods=[operation.method])
+        Route(_pattern(operation.path), _endpoint(operation, metrics), methods=[operation.method])
         for operation in ALL_OPERATIONS
         if operation.handle is not None
     ]
@@ -65,6 +65,12 @@ def application() -> Starlette:
         return answer
 
     return Starlette(routes=routes, exception_handlers={404: refused, 405: refused, 500: refused})
+
+
+def _pattern(path: str) -> str:
+    for plain, whole in IDS.items():
+        path = path.replace(plain, whole)
+    return path
 
 
 def _endpoint(operation: Operation, metrics: Metrics) -> Callable[[Request], Awaitable[Response]]:

@@ -4,23 +4,30 @@ Writing goes through one thread a process, which commits everything that waits i
 commit): a caller is answered after the commit that holds its events, so the cost of a flush to disk is
 shared by all that arrive while the one before is under way. Transactions of several processes take turns,
 which makes ``seq`` appear in order, so that a reader may take it as a watermark. Reading goes through one
-connection a thread and one indexed statement a question, without SQLAlchemy in between.
+connection a thread and one indexed statement a question, without SQLAlchemy in between, or through copies
+of recent histories in Redis (``pipelines.adapters.recent_state``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import orjson
 
+from pipelines import contracts
+from pipelines.adapters import erasures
+from pipelines.adapters.erasures import Erasure
+from pipelines.adapters.event_availability import StoreUnavailable
 from pipelines.adapters.event_database import Database, Transaction
 from pipelines.adapters.event_tables import EVENT_COLUMNS
+from pipelines.adapters.recent_state import COMPLETE, ROWS_A_KEY, RedisState
 from pipelines.errors import ArtifactError
 from pipelines.feedback import Covered
 
@@ -96,9 +103,10 @@ _LINK = "SELECT user_id FROM links WHERE visitor_id = {0}"
 class EventStore:
     """Events, links and impressions behind one database URL; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, state: RedisState | None = None) -> None:
         """Use :meth:`open`, which also makes the tables."""
         self._database = database
+        self._state = state
         self._recent = _RECENT.format(database.placeholder)
         self._link = _LINK.format(database.placeholder)
         self._posts: deque[_Post] = deque()
@@ -108,20 +116,27 @@ class EventStore:
         self._writer = threading.Thread(target=self._write_forever, name="event-writer", daemon=True)
 
     @classmethod
-    def open(cls, url: str) -> EventStore:
+    def open(cls, url: str, *, state_url: str | None = None) -> EventStore:
         """Connect, make missing tables, start the writer.
+
+        Args:
+            url: SQLAlchemy URL of the database.
+            state_url: a Redis that keeps recent histories; None: they are read from the database.
 
         Raises:
             ArtifactError: when the database cannot be reached or used, without its password.
         """
-        store = cls(Database.open(url))
+        database = Database.open(url)
+        store = cls(database, RedisState(state_url, database.id) if state_url else None)
+        if store._state is not None:
+            store._state.look(store._epoch)
         store._writer.start()
         return store
 
     @property
     def embedded(self) -> bool:
         """Whether reading is a call within this process (microseconds), not over a socket."""
-        return self._database.embedded
+        return self._database.embedded and self._state is None
 
     def post(self, events: Sequence[Sequence[Row]]) -> Future[list[Outcome]]:
         """Store events, each given by its rows; the future ends after the commit, one outcome an event.
@@ -150,15 +165,51 @@ class EventStore:
         return self._database.id
 
     def recent(self, history_id: str, *, beyond: Covered = Covered(), limit: int = 500) -> list[RecentEvent]:  # noqa: B008 - frozen
-        """The newest rows of a history by arrival that are not covered by ``beyond``, oldest first."""
+        """The newest rows of a history by arrival that are not covered by ``beyond``, oldest first.
+
+        Raises:
+            StoreUnavailable: neither the database nor a copy of the history answers.
+        """
+        if self._state is not None:
+            found = self._state.rows("history", history_id, lambda: self._copied(history_id))
+            if found is not None and (rows := _uncovered(found, beyond, limit)) is not None:
+                return rows
         wanted = (history_id, beyond.open_from, beyond.seq, beyond.until, limit)
-        rows = self._database.read(self._recent, wanted)
-        return [RecentEvent(*row) for row in reversed(rows)]
+        return [RecentEvent(*row) for row in reversed(self._database.read(self._recent, wanted))]
+
+    def _copied(self, history_id: str) -> list[bytes]:
+        """The rows of a history as copies of it are kept."""
+        rows = self._database.read(self._recent, (history_id, 1, 0, 0, ROWS_A_KEY))
+        whole = [COMPLETE] if len(rows) < ROWS_A_KEY else []
+        return [*whole, *(orjson.dumps(tuple(row)) for row in reversed(rows))]
 
     def linked_user(self, visitor_id: str) -> str | None:
-        """The user whom this visitor turned out to be, or None."""
-        rows = self._database.read(self._link, (visitor_id,))
-        return rows[0][0] if rows else None
+        """The user whom this visitor turned out to be, or None.
+
+        Raises:
+            StoreUnavailable: neither the database nor a copy answers.
+        """
+        if self._state is not None:
+            found = self._state.rows("link", visitor_id, lambda: [COMPLETE, *map(str.encode, self._linked(visitor_id))])
+            if found is not None:
+                return found[1].decode() if len(found) > 1 else None
+        return next(iter(self._linked(visitor_id)), None)
+
+    def _linked(self, visitor_id: str) -> list[str]:
+        return [row[0] for row in self._database.read(self._link, (visitor_id,))]
+
+    def _epoch(self) -> int:
+        return int(self._database.read("SELECT epoch FROM state", ())[0][0])
+
+    def request_erasure(self, user_id: str, *, now: int) -> Erasure:
+        """Remember that a user is to be forgotten; durable when this returns. ``now``: microseconds since 1970."""
+        with self._database.guarded():
+            return erasures.request(self._database, user_id, now=now)
+
+    def erasure(self, erasure_id: str) -> Erasure | None:
+        """The request of this id."""
+        with self._database.guarded():
+            return erasures.find(self._database, erasure_id)
 
     def close(self) -> None:
         """Commit what waits and disconnect."""
@@ -167,6 +218,8 @@ class EventStore:
             self._wake.notify()
         self._writer.join(timeout=30)
         self._database.close()
+        if self._state is not None:
+            self._state.close()
 
     def _write_forever(self) -> None:
         while True:
@@ -176,15 +229,24 @@ class EventStore:
                 posts = [self._posts.popleft() for _ in range(len(self._posts))]
                 closing = self._closing
             shown = [self._shown.popleft() for _ in range(len(self._shown))]
+            self._look_at_state()
             if posts or shown:
                 self._commit(posts, shown)
             elif closing:
                 return
 
     def _commit(self, posts: Sequence[_Post], shown: Sequence[Impression]) -> None:
-        """One transaction for all; when it fails, one for each, so that a bad one harms no other."""
+        """One transaction for all; when it fails, one for each, so that a bad one harms no other.
+
+        While the database does not answer, impressions wait; posts are refused, so that nothing acknowledged is lost.
+        """
         try:
             outcomes = self._transact(posts, shown)
+        except StoreUnavailable as error:
+            self._put_back(shown)
+            for post in posts:
+                post.done.set_exception(error)
+            return
         except Exception as error:  # the writer must outlive any failure of the database
             if len(posts) + bool(shown) > 1:
                 for post in posts:
@@ -199,15 +261,65 @@ class EventStore:
         for post, outcome in zip(posts, outcomes, strict=True):
             post.done.set_result(outcome)
 
+    def _put_back(self, shown: Sequence[Impression]) -> None:
+        if not self._closing:
+            self._shown.extendleft(reversed(shown))
+        elif shown:
+            logger.error("the event store does not answer: %d impressions were lost", len(shown))
+
     def _transact(self, posts: Sequence[_Post], shown: Sequence[Impression]) -> list[list[Outcome]]:
         with self._database.write() as transaction:
             batch = _Batch.read(transaction, [rows for post in posts for rows in post.events])
             outcomes = [[batch.add(rows) for rows in post.events] for post in posts]
-            transaction.insert("events", _EVENT_ROW, batch.new_rows)
+            if self._state is None:
+                transaction.insert("events", _EVENT_ROW, batch.new_rows)
+                arrived = {}
+            else:
+                arrived = transaction.insert_returning("events", _EVENT_ROW, batch.new_rows, key=contracts.EVENTS.key)
             transaction.insert("links", ("visitor_id", "user_id"), list(batch.new_links.items()), conflict=_RELINK)
             impressions = [_impression_row(one) for one in shown]
             transaction.insert("impressions", Impression._fields, impressions, conflict="ON CONFLICT DO NOTHING")
+            if posts and self._state is not None and not self._state.trusted:
+                transaction.move_epoch()
+        if posts and self._state is not None and self._state.trusted:
+            self._copy(batch, arrived)
         return outcomes
+
+    def _copy(self, batch: _Batch, arrived: Mapping[tuple[Any, ...], int]) -> None:
+        """Write through what was committed; a copy that did not get it must not be believed by anybody."""
+        assert self._state is not None  # noqa: S101 - the caller looked
+        stale = [("link", visitor) for visitor in batch.new_links]
+        stale += [("history", owner) for owner in batch.repeated]
+        if not self._state.write_through(_copies(batch.new_rows, arrived), stale=stale):
+            with self._database.write() as transaction:
+                transaction.move_epoch()
+
+    def _look_at_state(self) -> None:
+        """Follow the epoch of the copies; with a database that does not answer nobody can move it on."""
+        if self._state is not None:
+            with contextlib.suppress(StoreUnavailable):
+                self._state.look(self._epoch)
+
+
+def _copies(rows: Sequence[tuple[Any, ...]], arrived: Mapping[tuple[Any, ...], int]) -> dict[str, list[bytes]]:
+    """Rows as copies of histories keep them, by history."""
+    copies: dict[str, list[bytes]] = {}
+    for values in rows:
+        row = dict(zip(_EVENT_ROW, values, strict=True))
+        if row["history_id"] is not None:
+            row["seq"] = arrived[tuple(row[name] for name in contracts.EVENTS.key)]
+            copies.setdefault(row["history_id"], []).append(orjson.dumps([row[f] for f in RecentEvent._fields]))
+    return copies
+
+
+def _uncovered(found: Sequence[bytes], beyond: Covered, limit: int) -> list[RecentEvent] | None:
+    """What :meth:`EventStore.recent` gives, from a copy; None when the copy does not reach back far enough."""
+    whole = found[0] == COMPLETE
+    rows = sorted({row[0]: RecentEvent(*row) for row in map(orjson.loads, found[whole:])}.values())
+    kept = [row for row in rows if row.seq > beyond.seq or row.event_time >= beyond.until]
+    if whole or len(kept) >= limit or (rows and rows[0].seq <= beyond.open_from):
+        return kept[-limit:]
+    return None
 
 
 class _Batch:
@@ -218,6 +330,8 @@ class _Batch:
         self._links = links
         self.new_rows: list[tuple[Any, ...]] = []
         self.new_links: dict[str, str] = {}
+        self.repeated: set[str] = set()
+        """Histories with an event that was there already: its first sender may not have lived to copy it."""
 
     @classmethod
     def read(cls, transaction: Transaction, events: Sequence[Sequence[Row]]) -> _Batch:
@@ -234,6 +348,8 @@ class _Batch:
             return Outcome.CONFLICT
         fresh = [row for row, was in zip(rows, before, strict=True) if was is None]
         if not fresh:
+            owners = {self._owner(row["user_id"], row["visitor_id"], link=False) for row in rows}
+            self.repeated |= {owner for owner in owners if owner is not None}
             return Outcome.DUPLICATE
         for row in fresh:
             self._contents[row["event_id"], row["item_id"]] = row["content"]
@@ -241,8 +357,8 @@ class _Batch:
             self.new_rows.append((*map(row.__getitem__, _SENT), owner))
         return Outcome.ACCEPTED
 
-    def _owner(self, user: str | None, visitor: str | None) -> str | None:
-        if user and visitor and self._links.get(visitor) != user:
+    def _owner(self, user: str | None, visitor: str | None, *, link: bool = True) -> str | None:
+        if link and user and visitor and self._links.get(visitor) != user:
             self._links[visitor] = self.new_links[visitor] = user
         return user or (self._links.get(visitor, visitor) if visitor else None)
 

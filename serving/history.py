@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from pipelines.adapters.event_availability import StoreUnavailable
 from pipelines.bundle import Bundle
 from pipelines.features.lookup import LiveEvent
 from pipelines.features.state import UserHistory
@@ -18,6 +19,9 @@ from serving.event_store import EventStore, RecentEvent
 
 MAX_EVENTS = 500
 """Newest events of one history that a request reads."""
+
+HISTORY_UNAVAILABLE = "history_unavailable"
+"""The fallback of an answer that knows nothing of the events since the bundle."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -40,6 +44,32 @@ def whose(store: EventStore, *, user_id: str | None, visitor_id: str | None) -> 
     if user_id is None and visitor_id is not None:
         return Whose(store.linked_user(visitor_id), visitor_id)
     return Whose(user_id, visitor_id)
+
+
+class Known(NamedTuple):
+    """What is known of somebody; ``fallback`` says why it is less than it could be."""
+
+    of: Whose
+    history: UserHistory
+    fallback: str | None
+
+
+def known(
+    bundle: Bundle,
+    store: EventStore,
+    *,
+    user_id: str | None,
+    visitor_id: str | None = None,
+    recent_items: Sequence[str] = (),
+    until: datetime | None = None,
+) -> Known:
+    """The history of a caller; while the store does not answer, what the bundle and the request say."""
+    try:
+        of = whose(store, user_id=user_id, visitor_id=visitor_id)
+        return Known(of, history(bundle, store, of=of, recent_items=recent_items, until=until), None)
+    except StoreUnavailable:
+        past = bundle.history(user_id=user_id, visitor_id=visitor_id, recent_items=recent_items)
+        return Known(Whose(user_id, visitor_id), past, HISTORY_UNAVAILABLE)
 
 
 def history(

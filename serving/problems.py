@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pipelines.adapters.event_availability import RETRY_AFTER_S, StoreUnavailable
 from pipelines.errors import FuselineError, RequestError
 
 logger = logging.getLogger("fuseline.service")
@@ -98,5 +99,7 @@ def response(request: Request, error: Exception) -> Response:
     if status == 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     headers = dict(getattr(error, "headers", None) or {})
+    if isinstance(error, StoreUnavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     body = orjson.dumps(document(error, instance=request.url.path))
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)

@@ -19,7 +19,7 @@ from pipelines.ranking import Ranking
 from serving import auth, event_schemas, handlers, problems, registry, schemas
 from serving.auth import Role
 from serving.event_store import Impression
-from serving.history import Whose, history, whose
+from serving.history import Known, Whose, known
 from serving.problems import Problem
 from serving.runtime import Runtime, Served
 
@@ -103,16 +103,22 @@ async def recommend(call: Call) -> Response:
     request = await call.parsed(schemas.RecommendRequest)
     served, store = call.current(), call.runtime.store
 
-    def read() -> tuple[Whose, Any]:
-        of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
-        return of, history(served.bundle, store, of=of, recent_items=request.recent_items, until=request.event_time)
+    def read() -> Known:
+        return known(
+            served.bundle,
+            store,
+            user_id=request.user_id,
+            visitor_id=request.visitor_id,
+            recent_items=request.recent_items,
+            until=request.event_time,
+        )
 
-    of, known = await call.reading(read)
-    ranking = handlers.recommend(request, bundle=served.bundle, history=known, token=call.token)
+    of, past, fallback = await call.reading(read)
+    ranking = handlers.recommend(request, bundle=served.bundle, history=past, token=call.token)
     shown_at = None if request.event_time is None else microseconds(request.event_time)
     _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
-    return call.answer({"items": items}, fallback=ranking.fallback)
+    return call.answer({"items": items}, fallback=fallback or ranking.fallback)
 
 
 def _show(
@@ -167,12 +173,13 @@ async def rank(call: Call) -> Response:
     request = await call.parsed(schemas.RankRequest)
     served, store = call.current(), call.runtime.store
 
-    def read() -> Any:
-        of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
-        return history(served.bundle, store, of=of, until=request.event_time)
+    def read() -> Known:
+        user, visitor = request.user_id, request.visitor_id
+        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
 
-    items, fallback = handlers.rank(request, bundle=served.bundle, history=await call.reading(read))
-    return call.answer({"items": items}, fallback=fallback)
+    _, past, lacking = await call.reading(read)
+    items, fallback = handlers.rank(request, bundle=served.bundle, history=past)
+    return call.answer({"items": items}, fallback=lacking or fallback)
 
 
 async def post_events(call: Call) -> Response:
@@ -185,6 +192,23 @@ async def post_events(call: Call) -> Response:
     posted = handlers.Posted(raw, received_at=time.time_ns() // 1000)
     outcomes = await asyncio.wrap_future(call.runtime.store.post(posted.events)) if posted.events else []
     return call.answer(posted.answer(outcomes), status=202)
+
+
+async def erase_user(call: Call) -> Response:
+    """Remember that a user is to be forgotten; ``fuseline erase --due`` carries it out."""
+    user, now = call.request.path_params["user_id"], time.time_ns() // 1000
+    if not 0 < len(user) <= schemas.MAX_ID or "\x00" in user:
+        raise problems.InvalidFields([{"field": "user_id", "reason": f"has 1 to {schemas.MAX_ID} characters"}])
+    made = await asyncio.to_thread(call.runtime.store.request_erasure, user, now=now)
+    return call.answer(made.as_json(), status=202)
+
+
+async def erasure(call: Call) -> Response:
+    """How far a request to forget a user is."""
+    found = await asyncio.to_thread(call.runtime.store.erasure, call.request.path_params["erasure_id"])
+    if found is None:
+        raise Problem(404, "there is no such erasure", field="erasure_id")
+    return call.answer(found.as_json())
 
 
 async def models(call: Call) -> Response:
@@ -278,6 +302,23 @@ OPERATIONS: tuple[Operation, ...] = (
         rollback,
         Role.ADMIN,
         answer=schemas.Answer,
+    ),
+    Operation(
+        "DELETE",
+        "/v1/users/{user_id}",
+        "Ask that a user is forgotten",
+        erase_user,
+        Role.ADMIN,
+        answer=schemas.ErasureAnswer,
+        status=202,
+    ),
+    Operation(
+        "GET",
+        "/v1/erasures/{erasure_id}",
+        "State and deadline of an erasure",
+        erasure,
+        Role.ADMIN,
+        answer=schemas.ErasureAnswer,
     ),
     Operation("GET", "/livez", "Alive", media_type="text/plain"),
     Operation("GET", "/healthz", "Alive", media_type="text/plain"),

@@ -71,7 +71,7 @@ class Runtime:
             FuselineError: when keys or event store cannot be used; a bundle that cannot is in ``failure``.
         """
         keys = auth.load_from(environ)
-        store = EventStore.open(bundle_choice.events_url(environ))
+        store = EventStore.open(bundle_choice.events_url(environ), state_url=environ.get("FUSELINE_STATE_URL") or None)
         served, failure = None, None
         try:
             served = load(bundle_choice.choose(environ))

@@ -163,3 +163,13 @@ class EventsAnswer(Answer):
     accepted: int
     duplicates: int
     rejected: list[Rejected]
+
+
+class ErasureAnswer(Answer):
+    """A request to forget a user; ``deadline``: by then no model that has learned from them serves."""
+
+    erasure_id: str
+    state: str = Field(description="waiting or erased")
+    requested_at: str
+    deadline: str
+    erased_at: str | None

@@ -31,6 +31,8 @@ from pipelines.storage import file_sha256
 
 KEPT = 3
 """Of so many runs the replaced files are kept, for training runs that have begun with them."""
+ROWS_A_GROUP = 65_536
+"""Rows of a parquet row group; fixed, so that equal rows are equal bytes."""
 TABLES = {feedback.EVENTS: EVENTS, feedback.IMPRESSIONS: IMPRESSIONS}
 
 
@@ -64,7 +66,7 @@ def collect(
         ArtifactError: the store cannot be read, holds fewer rows of a day than were collected, or the disk is full.
     """
     with locked(home):
-        record = _record(home)
+        known = record(home)
         if not event_database.exists(url):
             return Collection(None, None, 0, 0, ())
         database = Database.open(url, make=False)
@@ -73,7 +75,7 @@ def collect(
                 return Collection(None, None, 0, 0, ())
             with database.snapshot() as connection:
                 log = EventLog(connection, database)
-                before = record.get(database.id, Collected())
+                before = known.get(database.id, Collected())
                 clock = until or (_instant(log.newest()) if by_events else now)
                 seen = _seen(log, before, clock)
                 days = {
@@ -126,8 +128,8 @@ def locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _record(home: Path) -> dict[str, Collected]:
-    """What counts now, with all that does not count cleared away.
+def record(home: Path) -> dict[str, Collected]:
+    """What counts now, with all that does not count cleared away; only while :func:`locked`.
 
     The record is made before the first partition, so that a partition without it is none of a killed run.
     """
@@ -222,14 +224,26 @@ def write_partition(home: Path, kind: str, tables: Iterator[pa.Table]) -> tuple[
     folder.mkdir(parents=True, exist_ok=True)
     path, rows = folder / "unnamed", 0
     with pq.ParquetWriter(path, CONTRACT.schema, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table)
+        for table in _regrouped(tables):
+            writer.write_table(table, row_group_size=ROWS_A_GROUP)
             rows += table.num_rows
     with path.open("rb+") as written:
         os.fsync(written.fileno())
     name = f"{kind}-{file_sha256(path)[:16]}.parquet"
     path.replace(folder / name)
     return name, rows
+
+
+def _regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of exactly ``ROWS_A_GROUP`` rows (the last one shorter), whatever comes in."""
+    waiting = CONTRACT.schema.empty_table()
+    for table in tables:
+        waiting = pa.concat_tables([waiting, table])
+        while waiting.num_rows >= ROWS_A_GROUP:
+            yield waiting.slice(0, ROWS_A_GROUP).combine_chunks()
+            waiting = waiting.slice(ROWS_A_GROUP)
+    if waiting.num_rows:
+        yield waiting.combine_chunks()
 
 
 def _with_delay(log: EventLog, seen: Collected, one: Partition) -> Partition:

@@ -12,12 +12,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
-from pipelines import champion
+from pipelines import champion, exclusions
 from pipelines import params as parameters
 from pipelines.bundle import MANIFEST, check_files
 from pipelines.errors import FuselineError
@@ -55,6 +56,7 @@ def examine(*, root: Path, home: Path, params_file: Path) -> list[Check]:
         _dvc(root),
         _champion(home),
         *_release(home),
+        *_erasures(home, now=datetime.now(UTC)),
     ]
 
 
@@ -249,3 +251,18 @@ def _release(home: Path) -> list[Check]:
         found = f"version {waiting} is registered and was not made the champion"
         return [Check("registry", "warn", found, "run `fuseline promote` again, or leave it")]
     return [Check("registry", "ok", f"champion {now.version}, before it {now.previous}")]
+
+
+def _erasures(home: Path, *, now: datetime) -> list[Check]:
+    """Whether the champion has learned from users who were erased; nothing to say where nobody was."""
+    try:
+        listed, serving = exclusions.read(home), champion.read(home)
+        if not listed.entries or serving is None:
+            return []
+        remark = listed.remark(serving.bundle, now=now)
+    except FuselineError as error:
+        return [Check("erasures", "fail", str(error), "restore var/feedback/_excluded.json")]
+    if not remark:
+        return [Check("erasures", "ok", f"the champion has learned from none of {len(listed.entries)} erased ids")]
+    state: State = "fail" if remark.endswith("OVERDUE") else "warn"
+    return [Check("erasures", state, f"erased users in the champion: {remark}", "run `dvc repro`, `fuseline promote`")]

@@ -12,13 +12,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from pipelines.adapters.event_tables import METADATA, STORE
+from pipelines.adapters.event_availability import Breaker
+from pipelines.adapters.event_tables import METADATA, STATE, STORE
 from pipelines.errors import ArtifactError
 
 BUSY_TIMEOUT_MS = 30_000
 """How long SQLite waits for a writer outside of this service (a backup, an erasure) before it gives up."""
+
+POSTGRESQL_OPTIONS = {"connect_timeout": 2, "tcp_user_timeout": 3000, "keepalives_idle": 5, "keepalives_interval": 2}
+"""A network that swallows packets is noticed within seconds, not after the quarter of an hour of TCP."""
 
 WRITERS_LOCK = 0x4675_7365
 """Key of PostgreSQL's advisory lock that makes writers take turns."""
@@ -56,13 +60,33 @@ class Transaction:
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, conflict: str = "") -> None:
         """Insert rows, values in the order of the columns; ``conflict``: an ``ON CONFLICT`` clause."""
+        for statement, values in self._inserts(table, columns, rows):
+            self._connection.exec_driver_sql(f"{statement} {conflict}", values)
+
+    def _inserts(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> Iterator[tuple[str, tuple[Any, ...]]]:
         one = f"({','.join([self._placeholder] * len(columns))})"
         size = PARAMETERS_A_STATEMENT // len(columns)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             values = ",".join([one] * len(some))
-            statement = f"INSERT INTO {table} ({','.join(columns)}) VALUES {values} {conflict}"  # noqa: S608 - our names
-            self._connection.exec_driver_sql(statement, tuple(value for row in some for value in row))
+            statement = f"INSERT INTO {table} ({','.join(columns)}) VALUES {values}"  # noqa: S608 - our names
+            yield statement, tuple(value for row in some for value in row)
+
+    def insert_returning(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key: Sequence[str]
+    ) -> dict[tuple[Any, ...], int]:
+        """Like :meth:`insert`; the ``seq`` of each row by its values of ``key``."""
+        found: dict[tuple[Any, ...], int] = {}
+        for statement, values in self._inserts(table, columns, rows):
+            returning = f"{statement} RETURNING seq, {','.join(key)}"
+            found |= {tuple(row[1:]): row[0] for row in self._connection.exec_driver_sql(returning, values)}
+        return found
+
+    def move_epoch(self) -> None:
+        """Make every copy of a history elsewhere invalid."""
+        self._connection.exec_driver_sql("UPDATE state SET epoch = epoch + 1")
 
     def select(self, table: str, columns: Sequence[str], keys: set[str]) -> list[Any]:
         """Rows whose first column is one of the keys."""
@@ -84,6 +108,7 @@ class Database:
         self._engine = engine
         self._turns = turns
         self._local = threading.local()
+        self._breaker = Breaker()
         self.embedded = turns is not None
         self.placeholder = "?" if self.embedded else "%s"
         self.id = ""
@@ -108,7 +133,8 @@ class Database:
     def _open(cls, url: str, *, make: bool) -> Database:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
-            engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            address = parsed.set(drivername="postgresql+psycopg")
+            engine = create_engine(address, pool_pre_ping=True, connect_args=POSTGRESQL_OPTIONS)
             database = cls(engine, None)
         else:
             path = Path(parsed.database or "events.db").absolute()
@@ -129,13 +155,33 @@ class Database:
                 for index in table.indexes:
                     index.create(connection, checkfirst=True)
             database.id = connection.scalar(select(STORE.c.id)) or _named(connection)
+            if connection.scalar(select(STATE.c.epoch)) is None:
+                connection.execute(insert(STATE).values(epoch=1))
         return database
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
-        """One transaction for rows, see :meth:`turn`."""
-        with self.turn() as connection:
+        """One transaction for rows, see :meth:`turn`.
+
+        Raises:
+            StoreUnavailable: the database does not answer; whether the commit took place may be unknown.
+        """
+        with self.guarded(), self.turn() as connection:
             yield Transaction(connection, self.placeholder)
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around whatever asks the database through its engine.
+
+        Raises:
+            StoreUnavailable: the database does not answer; whether a commit took place may be unknown.
+        """
+        self._breaker.check()
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise self._breaker.failed(error) from error
+        self._breaker.answered()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Connection]:
@@ -160,12 +206,25 @@ class Database:
             yield connection
 
     def read(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        """Rows of one statement on this thread's own connection, connecting again once if it was lost."""
+        """Rows of one statement on this thread's own connection, connecting again once if it was lost.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        self._breaker.check()
+        driver = self._engine.dialect.loaded_dbapi
+        failures = (driver.OperationalError, driver.InterfaceError)
         try:
-            return self._fetch(statement, values)
-        except self._engine.dialect.loaded_dbapi.OperationalError:
+            rows = self._fetch(statement, values)
+        except failures:
             self._local.cursor = None
-            return self._fetch(statement, values)
+            try:
+                rows = self._fetch(statement, values)
+            except failures as error:
+                self._local.cursor = None
+                raise self._breaker.failed(error) from error
+        self._breaker.answered()
+        return rows
 
     def _fetch(self, statement: str, values: Sequence[Any]) -> list[Any]:
         cursor = getattr(self._local, "cursor", None)
@@ -178,8 +237,7 @@ class Database:
     def _connect(self) -> Any:
         """A connection outside of the pool, without transactions: each statement sees the latest commit."""
         arguments, options = self._engine.dialect.create_connect_args(self._engine.url)
-        if self.embedded:
-            options["check_same_thread"] = False
+        options.update({"check_same_thread": False} if self.embedded else POSTGRESQL_OPTIONS)
         connection = self._engine.dialect.connect(*arguments, **options)
         if self.embedded:
             _prepare_sqlite(connection, None)

@@ -60,6 +60,9 @@ LINKS = Table(
 STORE = Table("store", METADATA, Column("id", Text(), primary_key=True))
 """One row: an id drawn when the store was made, which moves with it to another address."""
 
+STATE = Table("state", METADATA, Column("epoch", BigInteger(), nullable=False))
+"""One row: copies of histories elsewhere are valid under this number alone."""
+
 IMPRESSIONS = Table(
     "impressions",
     METADATA,
@@ -83,3 +86,14 @@ IMPRESSIONS = Table(
 )
 """One row a list shown: ``items`` and ``propensities`` are JSON arrays in order of position. ``fallback`` says why the
 list is simpler than it could be, null when it is not; ``took_ms`` is null where it was not measured."""
+
+ERASURES = Table(
+    "erasures",
+    METADATA,
+    Column("id", Text(), primary_key=True),
+    Column("user_id", Text()),
+    Column("requested_at", BigInteger(), nullable=False),
+    Column("deadline", BigInteger(), nullable=False),
+    Column("erased_at", BigInteger()),
+)
+"""Requests to forget a user, whose id goes when the request is carried out."""

@@ -17,11 +17,16 @@ def main() -> None:
     params = parameters.load(told.params)
     work = Workspace(told.artifacts)
     parent = read_json(work.judged / MANIFEST)
+    snapshot = read_json(work.snapshot)
     about = {
         "as_of": work.instants().served.time.isoformat(),
         "parent": parent["id"],
         "recipe": parent["recipe"],
-        "data": {"snapshot": file_sha256(work.snapshot), "events_through": feedback.through(read_json(work.snapshot))},
+        "data": {
+            "snapshot": file_sha256(work.snapshot),
+            "events_through": feedback.through(snapshot),
+            "exclusions": len(snapshot["excluded"]["entries"]),
+        },
     }
     manifest = pack(work, work.bundle, instant=SERVED, members=list(params.models), about=about)
     print(f"bundle {manifest['id']} as of {about['as_of']}, parent {about['parent']}")

@@ -17,13 +17,15 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments("Read the snapshot's files into the canonical tables.", argv)
     snapshot = Snapshot.read(args.artifacts / "snapshot" / "manifest.json")
     home = feedback_root()
+    params = load(args.params)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=sum(f.bytes for f in (*snapshot.files, *snapshot.feedback)))
         report = ingest(
             snapshot,
-            load(args.params).data,
+            params.data,
             home=home,
             artifacts=args.artifacts,
+            feedback=params.feedback,
             progress=lambda done: progress.advance(task, done),
         )
     shown(report, Console())

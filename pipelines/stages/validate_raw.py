@@ -16,7 +16,8 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments("Validate the canonical tables.", argv)
     work = Workspace(args.artifacts)
     report = read_json(work.ingest_report)
-    found = checks(work.canonical, as_of=datetime.fromisoformat(report["as_of"]), target=report["target"])
+    as_of, feedback = datetime.fromisoformat(report["as_of"]), report.get("feedback")
+    found = checks(work.canonical, as_of=as_of, target=report["target"], feedback=feedback)
     folder = args.artifacts / "validation"
     validated(found, report=folder / "raw.json", docs=folder / "raw_docs")
 

@@ -49,3 +49,24 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path / 'events' / 'events.db'}"
     else:
         yield from _postgresql()
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """A Redis; keys carry the id of the test's own store."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", 6379)):
+            pytest.skip("no Redis answers at 127.0.0.1:6379")
+    return "redis://127.0.0.1:6379/15"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "sqlite and redis", "postgresql and redis"])
+def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str | None]]:
+    """URLs of an event store and of what keeps its recent histories, of each kind in turn."""
+    kind, _, state = request.param.partition(" and ")
+    state_url = request.getfixturevalue("redis_url") if state else None
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'events' / 'events.db'}", state_url
+    else:
+        yield request.getfixturevalue("postgresql"), state_url

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from pipelines.ingestion.canonical.snapshot import take
 from pipelines.params import DataParams
 from serving.event_schemas import rows
 from serving.event_store import EventStore, Impression
+from tests.behaviour.killing import killed_at
 
 MORNING = datetime(2010, 12, 5, 9, 30, tzinfo=UTC)
 Post = Callable[..., None]
@@ -238,32 +238,6 @@ def test_two_at_once_end_as_one(home: Path, url: str, post: Post) -> None:
     assert sorted(ids(home)["dt=2010-12-05"]) == sorted(map(str, range(50)))
 
 
-def _killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Run ``work`` in a child that dies by SIGKILL before its n-th touch of the file system; False when it ended."""
-    child = os.fork()
-    if child == 0:
-        touched = 0
-
-        def counting(real: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapped(*arguments: Any, **options: Any) -> Any:
-                nonlocal touched
-                if touched == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                touched += 1
-                return real(*arguments, **options)
-
-            return wrapped
-
-        for name in ("replace", "rename", "unlink", "mkdir", "fsync", "rmdir"):
-            setattr(os, name, counting(getattr(os, name)))
-        try:
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
-
-
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_killed_at_any_point_the_next_run_completes_it_and_no_reader_sees_a_half(
     home: Path, url: str, post: Post
@@ -272,7 +246,7 @@ def test_killed_at_any_point_the_next_run_completes_it_and_no_reader_sees_a_half
     post("2", time=MORNING + timedelta(days=1))
     until = MORNING + timedelta(days=1, hours=1)
     step = 0
-    while _killed_at(step, lambda: run(home, url, now=until)):
+    while killed_at(step, lambda: run(home, url, now=until)):
         step += 1
         seen, through = snapshot(home)
         assert (seen, [entry["seq"] for entry in through.values()]) in [(set(), []), ({"1", "2"}, [2])]
@@ -281,7 +255,7 @@ def test_killed_at_any_point_the_next_run_completes_it_and_no_reader_sees_a_half
     post("late")
     post("3", time=MORNING + timedelta(days=1))
     step = 0
-    while _killed_at(step, lambda: run(home, url, now=until)):
+    while killed_at(step, lambda: run(home, url, now=until)):
         step += 1
         seen, through = snapshot(home)
         assert (seen, [entry["seq"] for entry in through.values()]) in [

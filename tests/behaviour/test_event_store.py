@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,28 @@ from serving.event_store import EventStore, Impression, Outcome
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[EventStore]:
-    opened = EventStore.open(url)
-    yield opened
-    opened.close()
+def url(addresses: tuple[str, str | None]) -> str:
+    return addresses[0]
+
+
+@pytest.fixture
+def opened(addresses: tuple[str, str | None]) -> Iterator[Callable[[], EventStore]]:
+    """Another worker's view of the same store."""
+    stores: list[EventStore] = []
+
+    def open_one() -> EventStore:
+        url, state_url = addresses
+        stores.append(EventStore.open(url, state_url=state_url))
+        return stores[-1]
+
+    yield open_one
+    for one in stores:
+        one.close()
+
+
+@pytest.fixture
+def store(opened: Callable[[], EventStore]) -> EventStore:
+    return opened()
 
 
 def event(event_id: str | None = None, *, item: str = "a", **fields: Any) -> list[dict[str, Any]]:
@@ -88,10 +106,11 @@ def test_recent_leaves_out_what_is_covered_by_arrival_and_time(store: EventStore
     assert items(store, "u", beyond=Covered(seen, noon + 3_600_000_000, seen + 1)) == ["late"]
 
 
-def test_a_store_keeps_its_id_and_another_has_another(store: EventStore, url: str, tmp_path: Path) -> None:
-    again, other = EventStore.open(url), EventStore.open(f"sqlite:///{tmp_path / 'other.db'}")
-    assert store.id == again.id != other.id
-    again.close()
+def test_a_store_keeps_its_id_and_another_has_another(
+    store: EventStore, opened: Callable[[], EventStore], tmp_path: Path
+) -> None:
+    other = EventStore.open(f"sqlite:///{tmp_path / 'other.db'}")
+    assert store.id == opened().id != other.id
     other.close()
 
 
@@ -109,6 +128,25 @@ def test_an_event_with_both_ids_links_the_visitor_from_then_on(store: EventStore
     assert store.linked_user("v") == "u"
     assert items(store, "u") == ["link", "after", "later"]
     assert items(store, "v") == ["before"]
+
+
+def test_a_link_is_seen_by_who_has_looked_before(store: EventStore, opened: Callable[[], EventStore]) -> None:
+    other = opened()
+    assert (other.linked_user("v"), store.linked_user("v")) == (None, None)
+    post(store, event("1", visitor_id="v", user_id="u"))
+    assert (other.linked_user("v"), store.linked_user("v")) == ("u", "u")
+
+
+def test_a_history_longer_than_any_copy_is_exact(store: EventStore) -> None:
+    early, late = "2010-12-05T10:00:00Z", "2010-12-05T12:00:00Z"
+    post(store, event("first", item="first", user_id="u", event_time=late))
+    post(store, *(event(str(n), item=f"i{n}", user_id="u", event_time=early) for n in range(800)))
+    newest = store.recent("u", limit=3)
+    assert [row.item_id for row in newest] == ["i797", "i798", "i799"]
+    noon = microseconds(datetime(2010, 12, 5, 11, tzinfo=UTC))
+    for _ in range(2):
+        assert items(store, "u", beyond=Covered(newest[-1].seq, noon)) == ["first"]
+        assert items(store, "u", beyond=Covered(newest[0].seq, noon, newest[0].seq)) == ["i798", "i799"]
 
 
 def test_the_newest_link_wins(store: EventStore) -> None:
@@ -132,12 +170,13 @@ def test_ids_keep_every_byte(store: EventStore) -> None:
         assert items(store, odd) == [odd]
 
 
-def test_two_stores_see_each_others_events_at_once(store: EventStore, url: str) -> None:
-    other = EventStore.open(url)
+def test_two_stores_see_each_others_events_at_once(store: EventStore, opened: Callable[[], EventStore]) -> None:
+    other = opened()
+    assert items(store, "u") == items(other, "u") == []
     post(other, event("1", item="elsewhere", user_id="u"))
     assert items(store, "u") == ["elsewhere"]
     assert post(store, event("1", item="elsewhere", user_id="u")) == [Outcome.DUPLICATE]
-    other.close()
+    assert items(other, "u") == ["elsewhere"]
 
 
 def test_many_posts_at_once_all_end_accepted(store: EventStore) -> None:

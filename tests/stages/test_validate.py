@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from expectations import frames, rankings, raw, runner
-from pipelines.contracts import CATALOG, EVENTS, INTERACTIONS, JUDGMENTS, Table
+from pipelines.contracts import CATALOG, EVENTS, IMPRESSIONS, INTERACTIONS, JUDGMENTS, Table
 from pipelines.errors import ArtifactError, ExpectationError
 from pipelines.features.definitions import ITEM, USER, USER_ITEM
 from pipelines.features.state import FeatureState, UserItems
@@ -264,3 +264,39 @@ def test_a_list_of_members_only_or_none_at_all_is_not_applicable(tmp_path: Path)
 def test_without_rankings_the_stage_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"rankings\.parquet does not exist; next: run `dvc repro evaluate`"):
         validate_rankings.main(["--artifacts", str(tmp_path)])
+
+
+FED_BACK: dict[str, Any] = dict.fromkeys(raw.FEEDBACK, 0.0) | {"rows": 100, "events": 90, "histories": 20}
+
+
+def test_feedback_is_judged_when_there_is_any_and_damage_stops_the_run(tmp_path: Path) -> None:
+    root = canonical(tmp_path, items=catalog(), log=events())
+
+    def judged(**values: Any) -> tuple[str, list[str]]:
+        found = raw.checks(root / "canonical", as_of=AS_OF, target="purchase-complete", feedback={**FED_BACK, **values})
+        only = [check for check in found if check.suite == "raw_feedback"]
+        (outcome,) = runner.validate(only, report=tmp_path / "r.json", docs=tmp_path / "docs")
+        return outcome.status, [j.column for j in outcome.failed("warning")]
+
+    assert judged(share_late=None, share_ahead=None, worst_median_delay_hours=None) == ("passed", [])
+    warned = ["share of rows of robots", "median hours from event to receipt, worst day"]
+    assert judged(share_of_robots=0.2, worst_median_delay_hours=30.0) == ("warned", warned)
+    with pytest.raises(ExpectationError, match=r"share of rows of unknown items.*found: 0.4.*byte for byte"):
+        judged(share_of_unknown_items=0.4)
+    nothing = raw.checks(root / "canonical", as_of=AS_OF, target=None)
+    assert {c.suite: c.reason for c in nothing if c.facts is None}["raw_feedback"].startswith("nothing was collected")
+
+
+def test_impressions_are_judged_by_their_contract(tmp_path: Path) -> None:
+    root = canonical(tmp_path, items=catalog(), log=events())
+    row = {
+        "impression_id": "t",
+        "item_id": "i1",
+        "shown_at": AS_OF,
+        "weight": 0.5,
+        "view_at": AS_OF.replace(day=1, month=2),
+    }
+    write(root / "canonical" / "impressions.parquet", IMPRESSIONS, [row, row])
+    found = facts(raw.checks(root / "canonical", as_of=AS_OF, target=None), "raw_impressions")
+    assert (found["impressions at or after as_of"], found["weights below one"], found["repeated keys"]) == (2, 2, 1)
+    assert (found["share followed by an event from before"], found["share without position"]) == (1.0, 1.0)

@@ -345,8 +345,12 @@ def test_feedback_partitions_are_read_beside_the_export_and_come_after_it(shop: 
     shop.put("events/e.jsonl", [event(event_id="1")])
     shop.put("var/feedback/dt=2024-01-02/p.parquet", [shown, known], below="home")
     done = shop.ingest()
-    assert {row["event_type"] for row in done.rows("events")} == {"impression", "purchase-complete"}
+    assert {row["event_type"] for row in done.rows("events")} == {"purchase-complete"}
+    assert [(row["impression_id"], row["item_id"], row["position"]) for row in done.rows("impressions")] == [
+        ("t", "a", 1)
+    ]
     assert done.report.tables["events"].duplicates == 1
+    assert balances(done.report)
 
 
 def test_too_many_bad_rows_stop_the_run_and_leave_the_last_good_outputs_whole(shop: Shop) -> None:

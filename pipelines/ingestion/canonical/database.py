@@ -68,6 +68,13 @@ class Database:
         self.run(f'CREATE TABLE "{name}" AS {self.backend.compile(expression)}')
         return self.table(name)
 
+    def put(self, name: str, rows: pa.Table) -> ir.Table:
+        """Store rows that lie in memory as a table."""
+        self.connection.register("in_memory", rows)
+        self.run(f'CREATE TABLE "{name}" AS SELECT * FROM in_memory')  # noqa: S608 - our names
+        self.connection.unregister("in_memory")
+        return self.table(name)
+
     def append(self, name: str, expression: ir.Table) -> ir.Table:
         """Add rows to a table, which is made when it is not there; columns are matched by name."""
         if name not in self.names():

@@ -52,14 +52,14 @@ def with_event_ids(table: ir.Table) -> ir.Table:
     return table.mutate(event_id=derived)
 
 
-def resolve_events(database: Database, good: ir.Table) -> Resolved:
-    """One row an identity, of good rows that all have an ``event_id``."""
+def resolve_events(database: Database, good: ir.Table, *, name: str = EVENTS.name) -> Resolved:
+    """One row an identity, of good rows that all have an ``event_id``; ``name`` marks intermediate tables."""
     key = good.event_id + "\x1f" + good.item_id.fill_null("\x1e")
     keyed = good.mutate(_key=hash_of(key))
-    again = database.create("repeated_keys", keyed.group_by("_key").having(keyed.count() > 1).agg())
+    again = database.create(f"repeated_keys_of_{name}", keyed.group_by("_key").having(keyed.count() > 1).agg())
     alone = keyed.anti_join(again, "_key").select(*EVENTS.names)
-    lines = database.create("repeated_lines", _spoken_for(keyed.semi_join(again, "_key")))
-    merged = database.create("merged_lines", _merged(lines.filter(~lines["_conflict"])))
+    lines = database.create(f"repeated_lines_of_{name}", _spoken_for(keyed.semi_join(again, "_key")))
+    merged = database.create(f"merged_lines_of_{name}", _merged(lines.filter(~lines["_conflict"])))
     first = merged.filter(merged["_place"] == 0)
     later = merged.filter((merged["_place"] > 0) & (merged["_content"] != merged["_first_content"]))
     conflicts = (
@@ -67,7 +67,7 @@ def resolve_events(database: Database, good: ir.Table) -> Resolved:
         .select(*EVENTS.names, *BOOKKEEPING)
         .union(later.select(*EVENTS.names, *BOOKKEEPING))
     )
-    conflicts = database.create("conflicting_events", _as_conflicts(conflicts, EVENTS))
+    conflicts = database.create(f"conflicting_{name}", _as_conflicts(conflicts, EVENTS))
     counts = database.rows(
         merged.agg(
             rows=merged.count(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,15 +12,16 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from pipelines.contracts import CATALOG, EVENTS, JUDGMENTS, TABLES, USERS, Table
+from pipelines.contracts import CATALOG, EVENTS, IMPRESSIONS, JUDGMENTS, TABLES, USERS, Table
 from pipelines.errors import InputError
-from pipelines.ingestion.canonical import identity, rules, target
+from pipelines.exclusions import Exclusions
+from pipelines.ingestion.canonical import identity, impressions, notices, returned, rules, target
 from pipelines.ingestion.canonical.adapter import adapter
 from pipelines.ingestion.canonical.database import Database, database
 from pipelines.ingestion.canonical.reading import Reader
 from pipelines.ingestion.canonical.report import Notice, Report, TableReport
 from pipelines.ingestion.canonical.snapshot import Snapshot
-from pipelines.params import DataParams
+from pipelines.params import DataParams, FeedbackParams
 from pipelines.splitting import midnight_after
 from pipelines.storage import replacing_folder, write_json
 
@@ -29,6 +30,9 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 QUARANTINE = pa.schema([("file", pa.string()), ("reason", pa.string()), ("kept", pa.bool_()), ("row", pa.string())])
 """``row`` as JSON; ``kept``: the row is in the canonical table too, with a value emptied."""
+
+SHOWN = replace(EVENTS, name=IMPRESSIONS.name)
+"""Impressions before they are joined with what followed: events like others."""
 
 REJECTED = "quarantine_rejected"
 """Folder that a run which stops for too many bad rows leaves its quarantine in."""
@@ -50,6 +54,7 @@ def ingest(
     *,
     home: Path,
     artifacts: Path,
+    feedback: FeedbackParams = FeedbackParams(),  # noqa: B008 - frozen
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Read a snapshot and write ``canonical/``, ``quarantine/`` and ``ingest/report.json`` below ``artifacts``.
@@ -59,6 +64,7 @@ def ingest(
         data: target, strengths and the share of bad rows that stops the run.
         home: ``FUSELINE_HOME``, below which the feedback lies.
         artifacts: where outputs go; a failing run leaves what was there.
+        feedback: how what the service collected is read.
         progress: called with the number of bytes of each scan that is finished.
 
     Raises:
@@ -70,12 +76,20 @@ def ingest(
         reader = Reader(work, snapshot, reads, home, progress)
         reads.stage(work, reader, given)
         _stage_rest(work, reader)
+        erased = returned.leave_out(work, Exclusions.from_json(snapshot.excluded))
+        returned.quarantine_robots(work, feedback)
         as_of = _as_of(work, given)
+        any_shown = returned.set_impressions_apart(work)
         events = _events(work, given)
         judgments = _timeless(work, JUDGMENTS)
         results = [_catalog(work, as_of, [events.kept, judgments.kept]), events, judgments, _timeless(work, USERS)]
+        shown = [_impressions(work, given, events.kept, as_of, feedback)] if any_shown else []
+        results += shown
         _check_shares(work, results, data, artifacts)
-        report = _report(work, results, reader, as_of, data)
+        report = _report(work, results, reader, as_of, data, erased=erased)
+        if snapshot.feedback:
+            table = shown[0].kept if shown else None
+            report = replace(report, feedback=returned.facts(work, snapshot.collected, table))
         _write(work, results, report, artifacts)
     return report
 
@@ -132,6 +146,19 @@ def _events(work: Database, as_of: datetime | None) -> _Result:
     good, cut, bad = _parts(work, EVENTS, "event_time", as_of)
     resolved = identity.resolve_events(work, identity.with_event_ids(good))
     return _result(work, EVENTS, resolved, good, bad, cut=int(work.value(cut.count())))
+
+
+def _impressions(
+    work: Database, as_of: datetime | None, events: ir.Table, end: datetime, params: FeedbackParams
+) -> _Result:
+    """What was shown before ``as_of``, with what is known to have followed; ``end``: nothing is known from it on."""
+    good, cut, bad = _parts(work, SHOWN, "event_time", as_of)
+    resolved = identity.resolve_events(work, identity.with_event_ids(good), name=SHOWN.name)
+    result = _result(work, SHOWN, resolved, good, bad, cut=int(work.value(cut.count())))
+    newest = [work.value(table.event_time.max()) for table in (events, result.kept)]
+    end = min(end, max((time for time in newest if time is not None), default=end))
+    followed = impressions.labelled(work, result.kept, events, end=end, params=params)
+    return replace(result, contract=IMPRESSIONS, kept=work.create("labelled_impressions", followed))
 
 
 def _any(work: Database, contract: Table) -> bool:
@@ -241,55 +268,20 @@ def _first(work: Database, result: _Result) -> str:
     return f"{example['file']}: {example['row'][:200]}"
 
 
-def _report(work: Database, results: list[_Result], reader: Reader, as_of: datetime, data: DataParams) -> Report:
+def _report(
+    work: Database, results: list[_Result], reader: Reader, as_of: datetime, data: DataParams, *, erased: int
+) -> Report:
     events = next(result for result in results if result.contract is EVENTS)
     counts = work.rows(events.kept.group_by("event_type").agg(rows=events.kept.count()))
     chosen = target.choose({row["event_type"] for row in counts}, data)
-    warnings = [*_row_warnings(work, results), *_file_warnings(reader)]
+    tables = {result.contract.name: result.report for result in results}
+    warnings = [*notices.of_rows(work, tables, events.kept), *notices.of_files(reader)]
+    if erased:
+        warnings.append(Notice(EVENTS.name, "erased", erased, f"{erased} rows of erased users left out, unread"))
     if events.report.rows and chosen.target is None:
         message = "no event of a positive type: nothing to learn recommendations from"
         warnings.append(Notice(EVENTS.name, "no_target", events.report.rows, message))
-    tables = {result.contract.name: result.report for result in results}
     return Report(as_of, chosen.target, chosen.strengths, tables, tuple(warnings))
-
-
-def _row_warnings(work: Database, results: list[_Result]) -> list[Notice]:
-    by_name = {result.contract.name: result for result in results}
-    events = by_name[EVENTS.name].kept
-    ownerless = int(work.value((events.user_id.isnull() & events.visitor_id.isnull()).sum().fill_null(0)))
-    undated = int(work.value(work.table("revived_items").count()))
-    found = [
-        (
-            EVENTS,
-            "no_user_and_no_visitor",
-            ownerless,
-            "events without user_id and visitor_id feed item statistics only",
-        ),
-        (
-            CATALOG,
-            "only_later_versions",
-            undated,
-            "items were met before as_of and have only later versions: oldest used",
-        ),
-    ]
-    warnings = [Notice(t.name, reason, n, f"{n} {text}") for t, reason, n, text in found if n]
-    for name, result in by_name.items():
-        warnings += [
-            Notice(name, reason, n, f"{n} rows kept with that value emptied: {reason}")
-            for reason, n in result.report.repaired.items()
-        ]
-    return warnings
-
-
-def _file_warnings(reader: Reader) -> list[Notice]:
-    warnings = [
-        Notice(table, "columns_ignored", 0, f"columns not read: {', '.join(sorted(columns))}")
-        for table, columns in sorted(reader.columns_ignored.items())
-    ]
-    if reader.snapshot.ignored:
-        shown = ", ".join(reader.snapshot.ignored[:5]) + (", …" if len(reader.snapshot.ignored) > 5 else "")
-        warnings.append(Notice("", "files_ignored", 0, f"{len(reader.snapshot.ignored)} files not read: {shown}"))
-    return warnings
 
 
 _ORDER = {
@@ -297,6 +289,7 @@ _ORDER = {
     EVENTS.name: ("event_time", "event_id", "item_id"),
     JUDGMENTS.name: ("query", "item_id"),
     USERS.name: ("user_id",),
+    IMPRESSIONS.name: ("shown_at", "impression_id", "item_id"),
 }
 
 

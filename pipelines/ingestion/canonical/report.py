@@ -45,13 +45,14 @@ class Notice:
 
 @dataclass(frozen=True)
 class Report:
-    """What an ingest found; ``target`` is None without positive events."""
+    """What an ingest found; ``target`` is None without positive events, ``feedback`` without any."""
 
     as_of: datetime
     target: str | None
     strengths: dict[str, float]
     tables: dict[str, TableReport]
     warnings: tuple[Notice, ...]
+    feedback: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A JSON-able value; equal data give an equal value."""
@@ -61,6 +62,7 @@ class Report:
             "strengths": self.strengths,
             "tables": {name: asdict(table) for name, table in self.tables.items()},
             "warnings": [asdict(warning) for warning in self.warnings],
+            "feedback": self.feedback,
         }
 
 
@@ -73,7 +75,21 @@ def shown(report: Report, console: Console) -> None:
         counts = (rows.read, rows.rows, rows.merged_lines, rows.duplicates, rows.cut, sum(rows.bad.values()))
         table.add_row(name, *(f"{count:,}" for count in counts))
     console.print(table)
+    for by, rates in (report.feedback or {}).get("rates", {}).items():
+        console.print(_rates(by, rates))
     lines = [f"bad: {name}: {count:,} {reason}" for name, t in report.tables.items() for reason, count in t.bad.items()]
     lines += [f"warning: {w.table + ': ' if w.table else ''}{w.message}" for w in report.warnings]
     for line in lines:
         console.print(line, markup=False, highlight=False)
+
+
+def _rates(by: str, rates: list[dict[str, Any]]) -> Table:
+    """How often what was shown was followed by an event, per position or model version."""
+    names = [name.removesuffix("_rate") for name in rates[0] if name.endswith("_rate")] if rates else []
+    table = Table(title=f"impressions by {by}")
+    for name in (by, "shown", *names):
+        table.add_column(name, justify="right")
+    for row in rates:
+        shares = ("–" if row[f"{name}_rate"] is None else f"{row[f'{name}_rate']:.4f}" for name in names)
+        table.add_row(str(row[by]), f"{row['shown']:,}", *shares)
+    return table

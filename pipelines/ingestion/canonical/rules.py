@@ -14,7 +14,17 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from pipelines.contracts import ABOUT_NO_PRODUCT, CATALOG, EVENT_TYPES, EVENTS, JUDGMENTS, TABLES, USERS, Table
+from pipelines.contracts import (
+    ABOUT_NO_PRODUCT,
+    CATALOG,
+    EVENT_TYPES,
+    EVENTS,
+    IMPRESSIONS,
+    JUDGMENTS,
+    TABLES,
+    USERS,
+    Table,
+)
 from pipelines.ingestion.canonical.scans import MALFORMED
 
 BOOKKEEPING = ("_file", "_line", "_origin", "_reason", "_repaired", "_row")
@@ -160,5 +170,5 @@ def empty(contract: Table) -> ir.Table:
     return row.select(**{name: ibis.null(kind) for name, kind in kinds.items()})
 
 
-STAGED = {name: f"staged_{name}" for name in TABLES}
-"""Names of the staged tables in the database."""
+STAGED = {name: f"staged_{name}" for name in (*TABLES, IMPRESSIONS.name)}
+"""Names of the staged tables in the database; impressions are staged as the events that they are."""

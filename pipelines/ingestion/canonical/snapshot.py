@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipelines import exclusions
 from pipelines import feedback as partitions
 from pipelines.errors import ArtifactError, InputError
 from pipelines.ingestion.canonical.adapter import Adapter, adapter
@@ -40,7 +41,8 @@ class SnapshotFile:
 class Snapshot:
     """Everything a run reads; paths of ``files`` are below ``path``, those of ``feedback`` below ``FUSELINE_HOME``.
 
-    ``collected`` says which events of which store the feedback holds, as ``pipelines.feedback`` records it.
+    ``collected`` says which events of which store the feedback holds, as ``pipelines.feedback`` records it;
+    ``excluded`` whom to leave out, as ``pipelines.exclusions`` does.
     """
 
     adapter: str
@@ -50,6 +52,7 @@ class Snapshot:
     feedback: tuple[SnapshotFile, ...]
     ignored: tuple[str, ...]
     collected: dict[str, Any] = field(default_factory=dict)
+    excluded: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON-able value; equal data give an equal value on every machine."""
@@ -61,6 +64,7 @@ class Snapshot:
             "feedback": [vars(file) for file in self.feedback],
             "ignored": list(self.ignored),
             "collected": self.collected,
+            "excluded": self.excluded,
         }
 
     @classmethod
@@ -80,6 +84,7 @@ class Snapshot:
                 tuple(SnapshotFile(**file) for file in value["feedback"]),
                 tuple(value["ignored"]),
                 value["collected"],
+                value["excluded"],
             )
         except (KeyError, TypeError) as error:
             raise ArtifactError(
@@ -113,7 +118,8 @@ def take(data: DataParams, *, home: Path, root: Path = Path()) -> Snapshot:
     feedback, collected = _feedback(home)
     as_of = data.as_of.isoformat() if data.as_of else None
     path = Path(data.path).as_posix()
-    return Snapshot(data.adapter, path, as_of, tuple(files), feedback, tuple(ignored), collected)
+    excluded = exclusions.read(home).as_json()
+    return Snapshot(data.adapter, path, as_of, tuple(files), feedback, tuple(ignored), collected, excluded)
 
 
 def _feedback(home: Path) -> tuple[tuple[SnapshotFile, ...], dict[str, Any]]:
