@@ -139,11 +139,7 @@ def test_rest_alone_trains_promotes_and_rolls_back(checkout: Path) -> None:
         assert first.version == 1
         assert not [p for p in (checkout / "var" / "runs").iterdir() if p.is_dir() and p.name != "archive"]
 
-        again = airflow.trigger("fuseline_training", force=True, reason="a second version to roll back from")
         params = yaml.safe_load((checkout / "params.yaml").read_text())
-        assert airflow.ended("fuseline_training", again)[0] == "success"
-        assert params == yaml.safe_load((checkout / "params.yaml").read_text())
-
         pipeline.write_params(checkout, **{n: v for n, v in params.items() if n not in pipeline.QUICK}, seed=9)
         forced = airflow.trigger("fuseline_training", force=True, reason="another recipe")
         state, tasks = airflow.ended("fuseline_training", forced)

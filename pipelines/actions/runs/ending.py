@@ -76,7 +76,7 @@ def _fuseline(run: Run, *arguments: str) -> str:
     Raises:
         StageFailed: with its exit code and its message.
     """
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, "-m", "pipelines", *arguments]
     done = subprocess.run(  # noqa: S603 - our own command
         command, cwd=run.workspace, env=environment(run), capture_output=True, text=True, check=False
     )
