@@ -23,9 +23,10 @@ import time
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines import champion, process_tree
 from pipelines.errors import ArtifactError
@@ -166,14 +167,34 @@ def pass_on(name: str, part: subprocess.Popen[str], log: Path) -> None:
                 print(f"{name:13} | {line.rstrip()}", flush=True)
 
 
+def call(port: int, path: str, *, body: Mapping[str, str] | None = None, token: str = "") -> Any:
+    """One request to the web server's API; None when it does not answer as asked."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+    except (OSError, ValueError):
+        return None
+
+
 def healthy(port: int, *parts: str) -> bool:
     """Whether the web server says that these parts of Airflow are at work."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5) as answer:
-            found = json.load(answer)
-    except (OSError, ValueError):
+    found = call(port, "/api/v2/monitor/health")
+    return found is not None and all(found[part]["status"] == "healthy" for part in parts)
+
+
+def dags_are_read(port: int, secret: str) -> bool:
+    """Whether every DAG of the checkout can be triggered, or a file has an error that the UI shows."""
+    said = call(port, "/auth/token", body={"username": ADMIN, "password": secret})
+    if said is None:
         return False
-    return all(found[part]["status"] == "healthy" for part in parts)
+    token = said["access_token"]
+    dags = call(port, "/api/v2/dags?limit=1&tags=fuseline", token=token)
+    errors = call(port, "/api/v2/importErrors?limit=1", token=token)
+    wanted = sum("with DAG(" in file.read_text(encoding="utf-8") for file in (ROOT / "dags").glob("*.py"))
+    return bool((dags and dags["total_entries"] >= wanted) or (errors and errors["total_entries"]))
 
 
 @dataclass
@@ -213,10 +234,10 @@ class Components:
             self.start(name)
         process_tree.reap_orphans([part.pid for part in self.parts.values()])
 
-    def wait_for(self, *wanted: str) -> None:
-        """Wait until these are healthy, or told to end."""
+    def wait_for(self, ready: Callable[[], bool]) -> None:
+        """Wait until that is so, or told to end."""
         since = time.monotonic()
-        while not self.told.wait(LOOK_SECONDS) and not healthy(self.port, *wanted):
+        while not self.told.wait(LOOK_SECONDS) and not ready():
             self.tend()
             if time.monotonic() - since > START_SECONDS:
                 print(f"airflow: not ready after {START_SECONDS:.0f} s, waiting on", flush=True)
@@ -225,11 +246,12 @@ class Components:
     def run(self, *, secret: str) -> None:
         """Start all, web server first; say when they are ready; tend them until told to end."""
         self.start(WEB)
-        self.wait_for("metadatabase")
+        self.wait_for(lambda: healthy(self.port, "metadatabase"))
         for name in PARTS:
             if name != WEB and not self.told.is_set():
                 self.start(name)
-        self.wait_for("metadatabase", "scheduler", "dag_processor")
+        self.wait_for(lambda: healthy(self.port, "scheduler", "dag_processor"))
+        self.wait_for(lambda: dags_are_read(self.port, secret))
         if not self.told.is_set():
             address = f"http://127.0.0.1:{self.port}"
             print(f"airflow: ready on {address} as {ADMIN}, password {secret}; Ctrl-C stops it", flush=True)
