@@ -70,6 +70,7 @@ def main() -> None:
             "max_active_runs": dag.max_active_runs,
             "paused": dag.is_paused_upon_creation,
             "timetable": type(dag.timetable).__name__,
+            "makes_up": str(getattr(dag.timetable, "run_immediately", None)),
             "clock": getattr(getattr(dag.timetable, "timetable", dag.timetable), "expression", None),
             "assets": [asset.uri for asset in getattr(getattr(dag.timetable, "asset_condition", None), "objects", ())],
         }

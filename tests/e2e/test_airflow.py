@@ -26,6 +26,7 @@ from tests.stages import pipeline, shops
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(5400)]
 
+SCHEDULED = ("TRAINING", "FEEDBACK", "MONITORING", "ERASURE")
 START_SECONDS, RUN_SECONDS, STOP_SECONDS = 600, 3600, 60
 
 
@@ -106,7 +107,7 @@ def started(checkout: Path) -> Iterator[Airflow]:
         make = subprocess.Popen(
             ["make", "airflow", f"PORT={port}"],
             cwd=checkout,
-            env={**outside, "FUSELINE_SCHEDULE_FEEDBACK": "none", "FUSELINE_SCHEDULE_MONITORING": "none"},
+            env=outside | {f"FUSELINE_SCHEDULE_{name}": "none" for name in SCHEDULED},
             stdout=out,
             stderr=out,
             start_new_session=True,
