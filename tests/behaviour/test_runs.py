@@ -246,7 +246,7 @@ def test_a_failing_stage_ends_with_its_own_exit_code(home: Path, checkout: Path)
     assert raised.value.exit_code == 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_was_killed_goes_on_under_the_same_id(home: Path, checkout: Path, ticks: Path) -> None:
     waiting = checkout.parent / "waiting"
     slow = f"import time; open('{waiting}', 'w'); time.sleep(0 if Path('{waiting}.go').exists() else 600); "
@@ -355,3 +355,15 @@ def test_an_export_beside_the_checkout_is_found_from_the_worktree(home: Path, ch
     run = opened(home, checkout, "one")
     data = yaml.safe_load((run.workspace / "params.yaml").read_text())["data"]
     assert Path(data["path"]) == checkout.parent / "other_shop"
+
+
+@pytest.mark.exhaustive
+def test_results_are_pushed_where_dvc_has_a_default_remote(home: Path, checkout: Path) -> None:
+    remote = checkout.parent / "remote"
+    (checkout / ".dvc" / "config.local").write_text(f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n")
+    run = opened(home, checkout, "one")
+    run_stage(run, "first")
+    said: list[str] = []
+    ending.push(run, say=said.append)
+    assert said == ["pushing to far"]
+    assert [path for path in remote.rglob("*") if path.is_file()]

@@ -168,13 +168,19 @@ def configure_dvc(checkout: Path, workspace: Path, *, home: Path) -> None:
 
 def shared_cache(checkout: Path, home: Path) -> Path:
     """``FUSELINE_HOME/var/dvc``, or what the checkout's configuration names in the place of its own ``var/dvc``."""
-    named = CACHE
-    for name in ("config", "config.local"):
-        config = ConfigParser()
-        config.read(checkout / ".dvc" / name, encoding="utf-8")
-        if found := config.get("cache", "dir", fallback=None):
-            named = Path(os.path.normpath(checkout / ".dvc" / found))
+    found = configured(checkout, "cache", "dir")
+    named = CACHE if found is None else Path(os.path.normpath(checkout / ".dvc" / found))
     return home / CACHE if named in {CACHE, checkout / CACHE} else named
+
+
+def configured(root: Path, section: str, name: str) -> str | None:
+    """A setting of the project's DVC, or None; what a person set for this machine goes before what is committed."""
+    found: str | None = None
+    for file in ("config", "config.local"):
+        config = ConfigParser()
+        config.read(root / ".dvc" / file, encoding="utf-8")
+        found = config.get(section, name, fallback=found)
+    return found
 
 
 def take_over(lock: Path, metrics: Path, workspace: Path, *, environment: Mapping[str, str]) -> bool:
