@@ -53,7 +53,7 @@ class FuselineCommand(BaseOperator):
             AirflowFailException: for an exit code that a retry does not change.
             AirflowException: for any other.
         """
-        command = [settings.python(), "-m", "pipelines.cli", *given(self.arguments)]
+        command = [settings.python(), "-m", "pipelines", *given(self.arguments)]
         self.log.info("in %s: %s", settings.CHECKOUT, " ".join(command))
         status, printed, said = self._run(command)
         if status:

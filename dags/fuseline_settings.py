@@ -35,7 +35,8 @@ def python() -> str:
 def schedule(name: str) -> CronTriggerTimetable | None:
     """When a DAG starts: ``FUSELINE_SCHEDULE_<NAME>``, else ``schedule.<name>`` of params.yaml; ``none`` is never.
 
-    Ticks of the time before Airflow was started are not made up for.
+    The first start makes up for nothing; after a pause the last tick that was missed counts once. (False for
+    ``run_immediately`` still runs a tick of the last tenth of the interval; no time at all does not.)
     """
     text = os.environ.get(f"FUSELINE_SCHEDULE_{name.upper()}")
     if text is None:
@@ -43,7 +44,7 @@ def schedule(name: str) -> CronTriggerTimetable | None:
         text = (values.get("schedule") or {}).get(name)
     if not text or str(text).lower() in {"none", "null"}:
         return None
-    return CronTriggerTimetable(str(text), timezone="UTC", run_immediately=False)
+    return CronTriggerTimetable(str(text), timezone="UTC", run_immediately=timedelta(0))
 
 
 def task_defaults(*, retries: int = 2, timeout: timedelta = timedelta(minutes=ACTION_MINUTES)) -> dict[str, Any]:

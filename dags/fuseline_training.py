@@ -53,7 +53,8 @@ class Due(FuselineCommand):
 
     def execute(self, context: Any) -> Any:
         """Skip the run, with the reason, when too little is new."""
-        if str(context["dag_run"].run_type) == BY_HAND:
+        run_type = context["dag_run"].run_type
+        if getattr(run_type, "value", run_type) == BY_HAND:
             return {"train": True, "reason": "started by hand"}
         decision = super().execute(context)
         if not decision["train"]:

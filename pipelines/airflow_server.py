@@ -23,8 +23,10 @@ import time
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines import champion, process_tree
 from pipelines.errors import ArtifactError
@@ -33,12 +35,13 @@ from pipelines.storage import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = "api-server"
-BEHIND = {
+PARTS = {
+    WEB: ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-"""Components that talk to the web server, and what each is started with."""
+"""Airflow's components, and what each is started with."""
 
 POOLS = {"workspace": {"slots": 1, "description": "stages of runs, one at a time", "include_deferred": False}}
 
@@ -51,6 +54,8 @@ EXPECTED = ("GitWildMatchPattern", "Starting call to", "SimpleAuthManager")
 """Warnings of Airflow's own that nobody can do anything about."""
 ADMIN = "admin"
 LAST_LINES = 20
+MOST_ENDS, ENDS_SECONDS = 5, 600.0
+"""So many components may end by themselves in that time; then something is wrong with the settings."""
 
 
 def environment(home: Path, *, port: int, outside: Mapping[str, str]) -> dict[str, str]:
@@ -154,7 +159,7 @@ def prepare(folder: Path, environ: Mapping[str, str]) -> None:
 
 def pass_on(name: str, part: subprocess.Popen[str], log: Path) -> None:
     """Keep all that a component says, and print its warnings and errors with its name."""
-    with log.open("w", encoding="utf-8") as kept:
+    with log.open("a", encoding="utf-8") as kept:
         for line in part.stdout or ():
             kept.write(line)
             kept.flush()
@@ -162,18 +167,104 @@ def pass_on(name: str, part: subprocess.Popen[str], log: Path) -> None:
                 print(f"{name:13} | {line.rstrip()}", flush=True)
 
 
+def call(port: int, path: str, *, body: Mapping[str, str] | None = None, token: str = "") -> Any:
+    """One request to the web server's API; None when it does not answer as asked."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+    except (OSError, ValueError):
+        return None
+
+
 def healthy(port: int, *parts: str) -> bool:
     """Whether the web server says that these parts of Airflow are at work."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5) as answer:
-            found = json.load(answer)
-    except (OSError, ValueError):
+    found = call(port, "/api/v2/monitor/health")
+    return found is not None and all(found[part]["status"] == "healthy" for part in parts)
+
+
+def dags_are_read(port: int, secret: str) -> bool:
+    """Whether every DAG of the checkout can be triggered, or a file has an error that the UI shows."""
+    said = call(port, "/auth/token", body={"username": ADMIN, "password": secret})
+    if said is None:
         return False
-    return all(found[part]["status"] == "healthy" for part in parts)
+    token = said["access_token"]
+    dags = call(port, "/api/v2/dags?limit=1&tags=fuseline", token=token)
+    errors = call(port, "/api/v2/importErrors?limit=1", token=token)
+    wanted = sum("with DAG(" in file.read_text(encoding="utf-8") for file in (ROOT / "dags").glob("*.py"))
+    return bool((dags and dags["total_entries"] >= wanted) or (errors and errors["total_entries"]))
 
 
-def serve(home: Path, *, port: int) -> int:
-    """Run until told to end, or until a component ends by itself; the exit status."""
+@dataclass
+class Components:
+    """The components at work; one that ends by itself is started again, unless that happens too often."""
+
+    port: int
+    environ: Mapping[str, str]
+    told: threading.Event
+    parts: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    ends: list[float] = field(default_factory=list)
+
+    def start(self, name: str) -> None:
+        """Start one, and keep what it says."""
+        part = subprocess.Popen(  # noqa: S603 - our own words
+            [sys.executable, "-m", "airflow", *PARTS[name]],
+            env=dict(self.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+        threading.Thread(target=pass_on, args=(name, part, log_of(self.environ, name)), daemon=True).start()
+        self.parts[name] = part
+
+    def tend(self) -> None:
+        """Start again what ended.
+
+        Raises:
+            ArtifactError: when something ends again and again; with its last words.
+        """
+        for name, part in list(self.parts.items()):
+            if (status := part.poll()) is None:
+                continue
+            self.ends = [*(one for one in self.ends if time.monotonic() - one < ENDS_SECONDS), time.monotonic()]
+            if len(self.ends) > MOST_ENDS:
+                log = log_of(self.environ, name)
+                said = " / ".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:])
+                raise ArtifactError(f"airflow {name} ends again and again", found=said, do=f"look at {log}")
+            print(f"airflow: {name} ended by itself ({status}); it is started again", flush=True)
+            self.start(name)
+        process_tree.reap_orphans([part.pid for part in self.parts.values()])
+
+    def wait_for(self, ready: Callable[[], bool]) -> None:
+        """Wait until that is so, or told to end."""
+        since = time.monotonic()
+        while not self.told.wait(LOOK_SECONDS) and not ready():
+            self.tend()
+            if time.monotonic() - since > START_SECONDS:
+                print(f"airflow: not ready after {START_SECONDS:.0f} s, waiting on", flush=True)
+                since = time.monotonic()
+
+    def run(self, *, secret: str) -> None:
+        """Start all, web server first; say when they are ready; tend them until told to end."""
+        self.start(WEB)
+        self.wait_for(lambda: healthy(self.port, "metadatabase"))
+        for name in PARTS:
+            if name != WEB and not self.told.is_set():
+                self.start(name)
+        self.wait_for(lambda: healthy(self.port, "scheduler", "dag_processor"))
+        self.wait_for(lambda: dags_are_read(self.port, secret))
+        if not self.told.is_set():
+            address = f"http://127.0.0.1:{self.port}"
+            print(f"airflow: ready on {address} as {ADMIN}, password {secret}; Ctrl-C stops it", flush=True)
+        while not self.told.wait(LOOK_SECONDS):
+            self.tend()
+
+
+def serve(home: Path, *, port: int) -> None:
+    """Run until told to end.
+
+    Raises:
+        ArtifactError: when the port or the folder is taken, or a component ends again and again.
+    """
     told = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: told.set())
@@ -181,23 +272,18 @@ def serve(home: Path, *, port: int) -> int:
     folder = home / "var" / "airflow"
     with only_one(folder):
         check_port(port)
-        environ = environment(home, port=port, outside=os.environ)
         folder.chmod(0o700)
+        environ = environment(home, port=port, outside=os.environ)
         secret = kept_secret(folder / "passwords.json", ADMIN, length=12)
         environ["AIRFLOW__API_AUTH__JWT_SECRET"] = kept_secret(folder / "jwt.json", "secret", length=64)
         prepare(folder, environ)
         log_of(environ, WEB).parent.mkdir(parents=True, exist_ok=True)
-        parts = {WEB: _start(WEB, ["api-server"], environ)}
+        for name in PARTS:
+            log_of(environ, name).unlink(missing_ok=True)
         try:
-            if not (ended := _wait_for(parts, "metadatabase", port=port, told=told)):
-                parts |= {name: _start(name, arguments, environ) for name, arguments in BEHIND.items()}
-                ended = _watch(parts, port=port, told=told, secret=secret)
+            Components(port, environ, told).run(secret=secret)
         finally:
             process_tree.end_all(STOP_SECONDS)
-    if ended:
-        said = log_of(environ, ended).read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-        print("\n".join([*said, f"airflow: {ended} ended by itself; its last words stand above"]), file=sys.stderr)
-    return 1 if ended else 0
 
 
 def log_of(environ: Mapping[str, str], part: str) -> Path:
@@ -205,50 +291,11 @@ def log_of(environ: Mapping[str, str], part: str) -> Path:
     return Path(environ["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) / f"{part}.log"
 
 
-def _start(name: str, arguments: list[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
-    part = subprocess.Popen(  # noqa: S603 - our own words
-        [sys.executable, "-m", "airflow", *arguments],
-        env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    threading.Thread(target=pass_on, args=(name, part, log_of(environ, name)), daemon=True).start()
-    return part
-
-
-def _wait_for(parts: Mapping[str, subprocess.Popen[str]], *wanted: str, port: int, told: threading.Event) -> str | None:
-    """Wait until these parts are healthy, or told to end; the name of a component that ended by itself, or None."""
-    since = time.monotonic()
-    while not told.wait(LOOK_SECONDS) and not healthy(port, *wanted):
-        if ended := _ended(parts):
-            return ended
-        if time.monotonic() - since > START_SECONDS:
-            print(f"airflow: not ready after {START_SECONDS:.0f} s, waiting on", flush=True)
-            since = time.monotonic()
-    return None
-
-
-def _watch(parts: Mapping[str, subprocess.Popen[str]], *, port: int, told: threading.Event, secret: str) -> str | None:
-    """Say when all is ready, then wait for the end; the name of a component that ended by itself, or None."""
-    if ended := _wait_for(parts, "metadatabase", "scheduler", "dag_processor", port=port, told=told):
-        return ended
-    if not told.is_set():
-        address = f"http://127.0.0.1:{port}"
-        print(f"airflow: ready on {address} as {ADMIN}, password {secret}; Ctrl-C stops it", flush=True)
-    while not told.wait(LOOK_SECONDS):
-        if ended := _ended(parts):
-            return ended
-        process_tree.reap_orphans([part.pid for part in parts.values()])
-    return None
-
-
-def _ended(parts: Mapping[str, subprocess.Popen[str]]) -> str | None:
-    return next((name for name, part in parts.items() if part.poll() is not None), None)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Parse, then serve."""
     parser = ArgumentParser(description="Airflow with this project's DAGs, on loopback.")
     parser.add_argument("--port", type=int, default=8080, help="of the web server (default: %(default)s)")
-    raise SystemExit(serve(champion.home_from_environment(), port=parser.parse_args(argv).port))
+    serve(champion.home_from_environment(), port=parser.parse_args(argv).port)
 
 
 if __name__ == "__main__":

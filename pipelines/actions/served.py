@@ -74,10 +74,10 @@ def wait_until_served(home: Path, address: str, *, seconds: float, key: str | No
 
 
 def ask(address: str, *, key: str | None) -> str:
-    """``model_version`` of one answer, on a connection of its own; no impression of a person comes of it."""
+    """``model_version`` of one answer, on a connection of its own; to rank what is given shows nobody anything."""
     headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
-    body = json.dumps({"n": 1, "explore": False}).encode()
-    request = urllib.request.Request(f"{address.rstrip('/')}/v1/recommend", body, headers)  # noqa: S310 - told by the operator
+    body = json.dumps({"items": ["-"]}).encode()
+    request = urllib.request.Request(f"{address.rstrip('/')}/v1/rank", body, headers)  # noqa: S310 - told by the operator
     with urllib.request.urlopen(request, timeout=ASK_SECONDS) as answer:  # noqa: S310 - told by the operator
         return str(json.load(answer)["model_version"])
 

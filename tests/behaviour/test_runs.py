@@ -18,11 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipelines.actions.runs import workspace, worktree
+from pipelines import params as parameters
+from pipelines.actions import fresh
+from pipelines.actions.runs import ending, workspace, worktree
 from pipelines.actions.runs.ending import KEPT, archive
 from pipelines.actions.runs.places import RECORD, Run, archived, at_work
 from pipelines.actions.runs.workspace import StageFailed, close, open_workspace, repro, run_stage
 from pipelines.errors import ArtifactError, ParamsError
+from pipelines.ingestion.canonical import snapshot
+from pipelines.storage import write_json
 from tests.stages import pipeline
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -242,7 +246,7 @@ def test_a_failing_stage_ends_with_its_own_exit_code(home: Path, checkout: Path)
     assert raised.value.exit_code == 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_was_killed_goes_on_under_the_same_id(home: Path, checkout: Path, ticks: Path) -> None:
     waiting = checkout.parent / "waiting"
     slow = f"import time; open('{waiting}', 'w'); time.sleep(0 if Path('{waiting}.go').exists() else 600); "
@@ -268,3 +272,98 @@ def test_a_run_that_was_killed_goes_on_under_the_same_id(home: Path, checkout: P
     subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     assert (Run(home, "one").artifacts / "second.txt").read_text() == "2"
     assert ticks.read_text().splitlines() == ["1"]
+
+
+def snapshot_of(run: Run) -> None:
+    """The snapshot that the stage of that name takes."""
+    taken = snapshot.take(parameters.load(run.workspace / "params.yaml").data, home=run.workspace, root=run.workspace)
+    write_json(run.workspace / "artifacts" / "snapshot" / "manifest.json", taken.as_json())
+
+
+def test_training_is_worth_it_when_enough_landed_since_the_last_archived_run(home: Path, checkout: Path) -> None:
+    def train() -> tuple[bool, str]:
+        found = fresh.worth(checkout, home=home, now=NOW + timedelta(days=1))
+        return found.train, found.reason
+
+    assert train() == (True, "no run came to its end yet")
+    run = opened(home, checkout, "one")
+    finish(run)
+    snapshot_of(run)
+    archive(run, ended=NOW, say=lambda _: None)
+    (checkout / "pipelines" / "splitting.py").write_text("half an edit")  # not committed: a run would not see it
+    assert train() == (False, "nothing is new since the last run")
+    day = home / "var" / "feedback" / "dt=2026-01-01"
+    (day / "events-1.parquet").unlink()  # a late event: the day is written again, whole, under another name
+    pq.write_table(pa.table({"event_id": ["a", "b", "c"]}), day / "events-2.parquet")
+    pq.write_table(pa.table({"event_id": ["x"] * 5000}), day / "impressions-1.parquet")
+    assert not train()[0]
+    assert "1 new events" in train()[1]
+    pq.write_table(pa.table({"event_id": [str(n) for n in range(600)]}), day / "events-3.parquet")
+    assert train() == (True, "601 new events, 500 are enough")
+    (day / "events-2.parquet").unlink()
+    (day / "events-3.parquet").unlink()
+    assert train() == (True, "2 events of feedback were taken out")
+
+
+@pytest.fixture
+def judged(home: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[tuple[str, ...]]]:
+    """A run whose gate says promote against champion ``a``; what is called from then on."""
+    run, called = opened(home, checkout, "one"), []
+    verdict = {"verdict": "promote", "champion": "a", "reasons": []}
+    write_json(run.artifacts / "gate" / "verdict.json", verdict)
+
+    def repro_(_: Run, name: str, **__: object) -> None:
+        called.append(("stage", name))
+        write_json(run.artifacts / "gate" / "verdict.json", verdict | {"champion": "b"})
+
+    def fuseline(_: Run, *arguments: str) -> str:
+        called.append(arguments)
+        return json.dumps({"changed": True, "version": 3})
+
+    monkeypatch.setattr(ending, "repro", repro_)
+    monkeypatch.setattr(ending, "_fuseline", fuseline)
+    return run, called
+
+
+def test_a_candidate_is_judged_again_when_the_champion_moved_meanwhile(
+    judged: tuple[Run, list[tuple[str, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, called = judged
+    monkeypatch.setattr(ending, "_serving", lambda _: "b")
+    done = ending.promote_run(run, force=False, reason=None, say=lambda _: None)
+    assert called == [("stage", "reference"), ("stage", "gate"), ("promote", "--json")]
+    assert (done.promoted, done.version) == (True, 3)
+
+
+def test_a_candidate_that_the_gate_stopped_is_kept_in_the_registry_and_not_promoted(
+    judged: tuple[Run, list[tuple[str, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, called = judged
+    monkeypatch.setattr(ending, "_serving", lambda _: "a")
+    reasons = [{"check": "coverage", "passed": False}, {"check": "size", "passed": True}]
+    write_json(run.artifacts / "gate" / "verdict.json", {"verdict": "reject", "champion": "a", "reasons": reasons})
+    done = ending.promote_run(run, force=False, reason=None, say=lambda _: None)
+    assert called == [("record",)]
+    assert (done.promoted, done.verdict) == (False, "reject")
+    assert done.reason.startswith("the verdict is reject: coverage;")
+    assert run.record()["outcome"]["promoted"] is False
+
+
+def test_an_export_beside_the_checkout_is_found_from_the_worktree(home: Path, checkout: Path) -> None:
+    shutil.copytree(checkout / "shop", checkout.parent / "other_shop")
+    pipeline.write_params(checkout, data={**pipeline.QUICK["data"], "path": "../other_shop"})
+    run = opened(home, checkout, "one")
+    data = yaml.safe_load((run.workspace / "params.yaml").read_text())["data"]
+    assert Path(data["path"]) == checkout.parent / "other_shop"
+
+
+@pytest.mark.exhaustive
+def test_results_are_pushed_where_dvc_has_a_default_remote(home: Path, checkout: Path) -> None:
+    remote = checkout.parent / "remote"
+    (checkout / ".dvc" / "config.local").write_text(f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n")
+    run = opened(home, checkout, "one")
+    run_stage(run, "first")
+    said: list[str] = []
+    ending.push(run, say=said.append)
+    assert said == ["pushing to far"]
+    assert [path for path in remote.rglob("*") if path.is_file()]

@@ -35,6 +35,8 @@ def described(task: Any) -> dict[str, Any]:
 
 def attempt(task: Any, asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What executing it does when the command answers like this: its value, or what it raises."""
+    from airflow.sdk.api.datamodels._generated import DagRunType
+
     script = folder / "python"
     script.write_text(
         f"#!/bin/sh\nprintf '%s' '{asked.get('prints', '')}'\n"
@@ -42,7 +44,10 @@ def attempt(task: Any, asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     )
     script.chmod(0o755)
     os.environ["FUSELINE_PYTHON"] = str(script)
-    context = {"dag_run": SimpleNamespace(run_type=asked.get("run_type", "manual")), "params": asked.get("params", {})}
+    context = {
+        "dag_run": SimpleNamespace(run_type=DagRunType(asked.get("run_type", "manual"))),
+        "params": asked.get("params", {}),
+    }
     try:
         if "argument" in asked:
             return {"value": task.python_callable(asked["argument"])}
@@ -65,6 +70,7 @@ def main() -> None:
             "max_active_runs": dag.max_active_runs,
             "paused": dag.is_paused_upon_creation,
             "timetable": type(dag.timetable).__name__,
+            "makes_up": str(getattr(dag.timetable, "run_immediately", None)),
             "clock": getattr(getattr(dag.timetable, "timetable", dag.timetable), "expression", None),
             "assets": [asset.uri for asset in getattr(getattr(dag.timetable, "asset_condition", None), "objects", ())],
         }

@@ -145,6 +145,7 @@ def test_feedback_that_landed_makes_training_due_and_a_promotion_makes_release_d
 def test_a_schedule_is_set_by_a_variable_of_the_environment(dags: dict[str, Any]) -> None:
     assert dags["fuseline_training"]["clock"] == "*/10 * * * *"
     assert dags["fuseline_feedback"]["timetable"] == "CronTriggerTimetable"
+    assert dags["fuseline_feedback"]["makes_up"] == "0:00:00"
 
 
 @pytest.mark.parametrize(

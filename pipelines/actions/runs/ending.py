@@ -76,7 +76,7 @@ def _fuseline(run: Run, *arguments: str) -> str:
     Raises:
         StageFailed: with its exit code and its message.
     """
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, "-m", "pipelines", *arguments]
     done = subprocess.run(  # noqa: S603 - our own command
         command, cwd=run.workspace, env=environment(run), capture_output=True, text=True, check=False
     )
@@ -133,13 +133,10 @@ def rows(partition: Path) -> int:
 
 def push(run: Run, *, say: Say) -> None:
     """``dvc push`` when a default remote is configured, else nothing."""
-    command = [sys.executable, "-m", "dvc", "config", "core.remote"]
-    found = subprocess.run(  # noqa: S603 - fixed words
-        command, cwd=run.workspace, env=environment(run), capture_output=True, text=True, check=False
-    )
-    if found.returncode or not found.stdout.strip():
+    remote = worktree.configured(run.workspace, "core", "remote")
+    if remote is None:
         return
-    say(f"pushing to {found.stdout.strip()}")
+    say(f"pushing to {remote}")
     status, said = worktree.dvc(run.workspace, ["push"], environment=environment(run))
     if status:
         raise ArtifactError("dvc push failed", found=" ".join(said.split())[-300:], do="repeat the archive step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -87,11 +88,17 @@ def remove(checkout: Path, workspace: Path) -> None:
 
 
 def lay_params(checkout: Path, workspace: Path, *, as_of: datetime | None) -> dict[str, Any]:
-    """Copy params.yaml as it lies in the checkout, with another ``as_of`` if one is given; its values."""
+    """Copy params.yaml as it lies in the checkout, with another ``as_of`` if one is given; its values.
+
+    An export beside the checkout is named by its absolute path: the way there from the worktree is another.
+    """
     text = (checkout / "params.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
-    if as_of is not None:
-        values["data"] = values["data"] | {"as_of": as_of.isoformat()}
+    other = {} if as_of is None else {"as_of": as_of.isoformat()}
+    if not _inside(values["data"]["path"]):
+        other["path"] = str((checkout / values["data"]["path"]).resolve())
+    if other:
+        values["data"] = values["data"] | other
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (workspace / "params.yaml").write_text(text, encoding="utf-8")
     return values
@@ -99,7 +106,7 @@ def lay_params(checkout: Path, workspace: Path, *, as_of: datetime | None) -> di
 
 def lay_data(checkout: Path, workspace: Path, *, path: str, home: Path) -> None:
     """Mirror the export and the feedback partitions, which may change while the run is at work."""
-    if not Path(path).is_absolute() and (checkout / path).is_dir():
+    if _inside(path) and (checkout / path).is_dir():
         mirror(checkout / path, workspace / path)
     while True:
         record = _record(home / FEEDBACK)
@@ -111,6 +118,12 @@ def lay_data(checkout: Path, workspace: Path, *, path: str, home: Path) -> None:
 def _record(feedback: Path) -> dict[str, bytes]:
     """What the folder says of its partitions, in files marked with ``_``."""
     return {path.name: path.read_bytes() for path in feedback.glob("_*")}
+
+
+def _inside(path: str) -> bool:
+    """Whether a path of the parameters is a folder within the checkout."""
+    parts = Path(path).parts
+    return bool(parts) and not Path(path).is_absolute() and ".." not in parts
 
 
 def mirror(source: Path, target: Path) -> None:
@@ -155,13 +168,19 @@ def configure_dvc(checkout: Path, workspace: Path, *, home: Path) -> None:
 
 def shared_cache(checkout: Path, home: Path) -> Path:
     """``FUSELINE_HOME/var/dvc``, or what the checkout's configuration names in the place of its own ``var/dvc``."""
-    named = CACHE
-    for name in ("config", "config.local"):
-        config = ConfigParser()
-        config.read(checkout / ".dvc" / name, encoding="utf-8")
-        if found := config.get("cache", "dir", fallback=None):
-            named = Path(os.path.normpath(checkout / ".dvc" / found))
+    found = configured(checkout, "cache", "dir")
+    named = CACHE if found is None else Path(os.path.normpath(checkout / ".dvc" / found))
     return home / CACHE if named in {CACHE, checkout / CACHE} else named
+
+
+def configured(root: Path, section: str, name: str) -> str | None:
+    """A setting of the project's DVC, or None; what a person set for this machine goes before what is committed."""
+    found: str | None = None
+    for file in ("config", "config.local"):
+        config = ConfigParser()
+        config.read(root / ".dvc" / file, encoding="utf-8")
+        found = config.get(section, name, fallback=found)
+    return found
 
 
 def take_over(lock: Path, metrics: Path, workspace: Path, *, environment: Mapping[str, str]) -> bool:
@@ -199,6 +218,7 @@ def dvc(
         pass_fds=tuple(inherit),
     ) as child:
         for line in child.stdout or ():
-            print(line, end="", file=sys.stderr, flush=True)
+            with contextlib.suppress(BrokenPipeError):  # whoever listened was killed; the stage goes on
+                print(line, end="", file=sys.stderr, flush=True)
             said = [*said[-39:], line]
     return child.returncode, "".join(said)
