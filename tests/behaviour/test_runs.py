@@ -360,7 +360,9 @@ def test_an_export_beside_the_checkout_is_found_from_the_worktree(home: Path, ch
 @pytest.mark.exhaustive
 def test_results_are_pushed_where_dvc_has_a_default_remote(home: Path, checkout: Path) -> None:
     remote = checkout.parent / "remote"
-    (checkout / ".dvc" / "config.local").write_text(f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n")
+    (checkout / ".dvc" / "config.local").write_text(
+        f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n"
+    )
     run = opened(home, checkout, "one")
     run_stage(run, "first")
     said: list[str] = []
