@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -108,7 +108,7 @@ async def _connect(port: int, outcome: Outcome, clients: int) -> list[Client]:
     return [client for _, client in pairs]
 
 
-async def closed_loop(port: int, requests: Sequence[bytes], *, seconds: float, clients: int = CLIENTS) -> Outcome:
+async def closed_loop(port: int, requests: Iterable[bytes], *, seconds: float, clients: int = CLIENTS) -> Outcome:
     """All clients as fast as they are answered."""
     outcome = Outcome()
     connected = await _connect(port, outcome, clients)
@@ -124,7 +124,7 @@ async def closed_loop(port: int, requests: Sequence[bytes], *, seconds: float, c
 
 
 async def open_loop(
-    port: int, requests: Sequence[bytes], *, rate: float, seconds: float, seed: int, clients: int = CLIENTS
+    port: int, requests: Iterable[bytes], *, rate: float, seconds: float, seed: int, clients: int = CLIENTS
 ) -> Outcome:
     """Requests due at Poisson times of ``rate`` a second; one that finds no free client waits, on its own account."""
     outcome = Outcome()

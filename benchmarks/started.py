@@ -27,7 +27,7 @@ class Started:
 
 
 @contextmanager
-def serving(service: str, workers: int, scratch: Path, bundle: Path) -> Iterator[Started]:
+def serving(service: str, workers: int, scratch: Path, bundle: Path, **more: str) -> Iterator[Started]:
     """Start a BentoML service on a free port, yield when it is ready, stop it at the end.
 
     Args:
@@ -35,6 +35,7 @@ def serving(service: str, workers: int, scratch: Path, bundle: Path) -> Iterator
         workers: worker processes.
         scratch: folder for the service's own home and log.
         bundle: what it serves.
+        more: further environment variables.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -48,6 +49,7 @@ def serving(service: str, workers: int, scratch: Path, bundle: Path) -> Iterator
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_CONFIG_OPTIONS": f"services.{service.rpartition(':')[2].lower()}.workers={workers}",
+        **more,
     }
     command = [sys.executable, "-m", "bentoml", "serve", service, "--port", str(port)]
     started = time.perf_counter()

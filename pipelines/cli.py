@@ -39,6 +39,7 @@ app.add_typer(bench, name="bench")
 BENCHMARKS = {
     "two-tower": "benchmarks.two_tower_speed",
     "recommend": "benchmarks.recommend_latency",
+    "events": "benchmarks.events_rate",
     "parity": "benchmarks.parity",
 }
 DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)

@@ -272,7 +272,7 @@ class EventStore:
             batch = _Batch.read(transaction, [rows for post in posts for rows in post.events])
             outcomes = [[batch.add(rows) for rows in post.events] for post in posts]
             if self._state is None:
-                transaction.insert("events", _EVENT_ROW, batch.new_rows)
+                transaction.load("events", _EVENT_ROW, batch.new_rows)
                 arrived = {}
             else:
                 arrived = transaction.insert_returning("events", _EVENT_ROW, batch.new_rows, key=contracts.EVENTS.key)

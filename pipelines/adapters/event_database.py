@@ -74,6 +74,17 @@ class Transaction:
             statement = f"INSERT INTO {table} ({','.join(columns)}) VALUES {values}"  # noqa: S608 - our names
             yield statement, tuple(value for row in some for value in row)
 
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Like :meth:`insert` without conflicts; PostgreSQL takes rows several times faster by COPY."""
+        if self._placeholder != "%s":
+            self.insert(table, columns, rows)
+            return
+        if rows:
+            cursor: Any = self._connection.connection.cursor()
+            with cursor.copy(f"COPY {table} ({','.join(columns)}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+
     def insert_returning(
         self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key: Sequence[str]
     ) -> dict[tuple[Any, ...], int]:
@@ -92,6 +103,9 @@ class Transaction:
         """Rows whose first column is one of the keys."""
         ordered = sorted(keys)
         found: list[Any] = []
+        if self._placeholder == "%s":
+            statement = f"SELECT {','.join(columns)} FROM {table} WHERE {columns[0]} = ANY(%s)"  # noqa: S608 - our names
+            return list(self._connection.exec_driver_sql(statement, (ordered,)).all()) if ordered else []
         for start in range(0, len(ordered), PARAMETERS_A_STATEMENT):
             some = ordered[start : start + PARAMETERS_A_STATEMENT]
             places = ",".join([self._placeholder] * len(some))
@@ -177,9 +191,10 @@ class Database:
             StoreUnavailable: the database does not answer; whether a commit took place may be unknown.
         """
         self._breaker.check()
+        driver = self._engine.dialect.loaded_dbapi  # COPY goes past SQLAlchemy, which would give errors its own type
         try:
             yield
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, driver.OperationalError, driver.InterfaceError) as error:
             raise self._breaker.failed(error) from error
         self._breaker.answered()
 

@@ -61,7 +61,14 @@ def redis_url() -> str:
     return "redis://127.0.0.1:6379/15"
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "sqlite and redis", "postgresql and redis"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "postgresql",
+        pytest.param("sqlite and redis", marks=pytest.mark.exhaustive),
+        "postgresql and redis",
+    ]
+)
 def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str | None]]:
     """URLs of an event store and of what keeps its recent histories, of each kind in turn."""
     kind, _, state = request.param.partition(" and ")

@@ -98,6 +98,7 @@ def test_closed_hours_are_exported_by_the_day_of_the_event_with_the_contracts_co
     assert (row["event_time"], row["quantity"], row["search_query"]) == (MORNING, 2.0, None)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_collecting_again_changes_no_byte(home: Path, url: str, post: Post) -> None:
     post("1", "2")
     run(home, url, now=MORNING + timedelta(hours=1))
@@ -106,6 +107,7 @@ def test_collecting_again_changes_no_byte(home: Path, url: str, post: Post) -> N
     assert tree(home) == before
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_an_hour_that_closes_completes_its_day(home: Path, url: str, post: Post) -> None:
     post("1")
     post("2", time=MORNING + timedelta(hours=1))
@@ -130,6 +132,7 @@ def test_a_late_event_rebuilds_only_the_day_that_it_belongs_to(home: Path, url: 
     ]
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_an_event_from_a_fast_clock_waits_for_its_hour(home: Path, url: str, post: Post) -> None:
     post("1")
     post("ahead", time=MORNING + timedelta(hours=1))
@@ -183,6 +186,7 @@ def test_the_snapshot_names_partitions_and_watermark_of_one_moment(home: Path, u
     assert through[done.store or ""]["open_from"] == 3
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_replaced_partition_is_still_found_by_a_run_that_began_with_it(home: Path, url: str, post: Post) -> None:
     from pipelines.ingestion.canonical.ingest import ingest
 
@@ -196,6 +200,7 @@ def test_a_replaced_partition_is_still_found_by_a_run_that_began_with_it(home: P
     assert pq.read_table(home / "artifacts" / "canonical" / "events.parquet")["event_id"].to_pylist() == ["1"]
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_partition_that_people_put_there_counts_and_stays(home: Path, url: str, post: Post) -> None:
     own = home / "var" / "feedback" / "dt=2010-01-01" / "old.parquet"
     own.parent.mkdir(parents=True)
@@ -208,6 +213,7 @@ def test_a_partition_that_people_put_there_counts_and_stays(home: Path, url: str
     assert "var/feedback/dt=2010-01-01/old.parquet" in {file.path for file in taken.feedback}
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_lost_partition_stops_the_snapshot(home: Path, url: str, post: Post) -> None:
     post("1")
     run(home, url, now=MORNING + timedelta(hours=1))
@@ -297,6 +303,7 @@ except ArtifactError as error:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_in_replay_the_newest_event_is_the_clock(home: Path, url: str, post: Post) -> None:
     post("1")
     post("2", time=MORNING + timedelta(hours=2))
@@ -307,6 +314,7 @@ def test_in_replay_the_newest_event_is_the_clock(home: Path, url: str, post: Pos
     assert ids(home) == {"dt=2010-12-05": ["1", "2"]}
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_clock_does_not_run_backwards(home: Path, url: str, post: Post) -> None:
     post("1")
     run(home, url, now=MORNING + timedelta(days=1))

@@ -100,6 +100,10 @@ def trained_on(home: Path) -> set[str]:
     return set(pq.read_table(home / "artifacts" / "canonical" / "events.parquet")["event_id"].to_pylist())
 
 
+BOTH_ENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.exhaustive), "postgresql and redis"]
+
+
+@pytest.mark.parametrize("addresses", BOTH_ENDS, indirect=True)
 def test_an_erased_user_is_in_no_store_no_partition_no_copy_and_no_later_training(
     home: Path, addresses: tuple[str, str | None], store: EventStore
 ) -> None:

@@ -129,38 +129,36 @@ def test_an_early_effect_is_dated_and_is_no_label_before_the_window_is_over(labe
     assert label("purchase_at", rows, end=NOON + 9 * HOUR) == {("t", "a"): NOON + HOUR, ("t", "b"): None}
 
 
-def test_weights_are_clipped_inverse_propensities(world: World) -> None:
-    world.collected([row for n, p in enumerate((1.0, 0.5, 0.001, None)) for row in shown(f"t{n}", "a", propensity=p)])
-    _, impressions, _ = world.ingest(feedback=FeedbackParams(max_weight=20))
-    assert [row["weight"] for row in impressions] == [1.0, 2.0, 20.0, 1.0]
+def test_weights_are_clipped_inverse_propensities() -> None:
     assert weights(np.array([1.0, 0.5, 0.001, np.nan]), clip=20).tolist() == [1.0, 2.0, 20.0, 1.0]
-    assert pq.read_schema(world.root / "artifacts" / "canonical" / "impressions.parquet").equals(IMPRESSIONS.schema)
 
 
-def test_the_report_states_rates_by_position_and_model_version(world: World) -> None:
+def test_impressions_become_a_table_with_weights_and_rates_and_link_no_visitor(world: World) -> None:
     seen = did("1", "detail-page-view", "a", NOON + HOUR, **citing("t1"))
-    end = did("z", "detail-page-view", "d", NOON + 9 * HOUR, user="z")
-    lists = shown("t1", "a", "b") + shown("t2", "c", "a", model_version="4")
-    world.collected([*lists, seen, end])
-    report, _, _ = world.ingest()
+    end = did("z", "detail-page-view", "d", NOON + 9 * HOUR, None, visitor_id="v")
+    lists = shown("t1", "a", "b", propensity=0.5) + shown("t2", "c", "a", model_version="4", visitor_id="v")
+    world.collected([*lists, *shown("t3", "a", propensity=0.001, model_version="5"), seen, end])
+    report, impressions, _ = world.ingest(feedback=WINDOWS.model_copy(update={"max_weight": 20.0}))
+    assert {row["impression_id"]: row["weight"] for row in impressions} == {"t1": 2.0, "t2": 1.0, "t3": 20.0}
+    assert pq.read_schema(world.root / "artifacts" / "canonical" / "impressions.parquet").equals(IMPRESSIONS.schema)
     rates = (report.feedback or {})["rates"]
-    assert {(r["position"], r["shown"], r["view_rate"]) for r in rates["position"]} == {(1, 2, 0.5), (2, 2, 0.0)}
+    by_position = {(r["position"], r["shown"], r["view_rate"]) for r in rates["position"]}
+    assert by_position == {(1, 3, 1 / 3), (2, 2, 0.0)}
     assert {(r["model_version"], r["view_rate"], r["purchase_rate"]) for r in rates["model_version"]} == {
         ("3", 0.5, None),
         ("4", 0.0, None),
+        ("5", 0.0, None),
     }
-
-
-def test_an_impression_is_no_event_and_links_no_visitor_to_a_user(world: World) -> None:
-    world.collected([*shown("t", "a", visitor_id="v"), did("1", "purchase-complete", "a", NOON, None, visitor_id="v")])
-    world.ingest()
     events = pq.read_table(world.root / "artifacts" / "canonical" / "events.parquet").to_pylist()
-    assert [(row["user_id"], row["visitor_id"]) for row in events] == [(None, "v")]
+    assert [(row["user_id"], row["visitor_id"]) for row in events] == [("u", None), (None, "v")]
 
 
-def test_without_feedback_there_is_no_table_of_impressions_and_no_word_about_it(world: World) -> None:
+def test_without_feedback_nothing_is_said_of_it_and_the_exports_batches_are_no_robots(world: World) -> None:
+    lines = "".join(f"e{n},purchase-complete,2024-01-01,till,a\n" for n in range(500))
+    world.put("export/events/all.csv", f"event_id,event_type,event_time,user_id,item_id\n{lines}".encode())
     report, impressions, _ = world.ingest()
     assert (report.feedback, impressions, "impressions" in report.tables) == (None, [], False)
+    assert report.tables["events"].rows == 500
 
 
 def test_a_robot_is_quarantined_with_its_whole_day_and_a_busy_person_is_not(world: World) -> None:
@@ -183,13 +181,6 @@ def test_too_many_robots_stop_the_run(world: World) -> None:
     world.collected([did(f"r{n}", "purchase-complete", "a", NOON, "robot") for n in range(100)])
     with pytest.raises(InputError, match="faster_than_a_person in 100 rows"):
         world.ingest()
-
-
-def test_the_exports_own_batches_are_no_robots(world: World) -> None:
-    lines = "".join(f"e{n},purchase-complete,2024-01-01,till,a\n" for n in range(500))
-    world.put("export/events/all.csv", f"event_id,event_type,event_time,user_id,item_id\n{lines}".encode())
-    report, _, _ = world.ingest()
-    assert report.tables["events"].rows == 500
 
 
 def test_feedback_beside_the_raw_uci_table_keeps_ids_byte_for_byte_and_names_what_it_does_not_know(
