@@ -39,6 +39,7 @@ app.add_typer(bench, name="bench")
 BENCHMARKS = {
     "two-tower": "benchmarks.two_tower_speed",
     "recommend": "benchmarks.recommend_latency",
+    "swap": "benchmarks.swap_latency",
     "parity": "benchmarks.parity",
 }
 DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)
