@@ -102,9 +102,9 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def _connect(port: int, outcome: Outcome, clients: int) -> list[Client]:
+async def _connect(port: int, outcome: Outcome, clients: int, kind: type[Client] = Client) -> list[Client]:
     loop = asyncio.get_running_loop()
-    pairs = [await loop.create_connection(lambda: Client(outcome), "127.0.0.1", port) for _ in range(clients)]
+    pairs = [await loop.create_connection(lambda: kind(outcome), "127.0.0.1", port) for _ in range(clients)]
     return [client for _, client in pairs]
 
 
@@ -124,11 +124,18 @@ async def closed_loop(port: int, requests: Iterable[bytes], *, seconds: float, c
 
 
 async def open_loop(
-    port: int, requests: Iterable[bytes], *, rate: float, seconds: float, seed: int, clients: int = CLIENTS
+    port: int,
+    requests: Iterable[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    seed: int,
+    clients: int = CLIENTS,
+    kind: type[Client] = Client,
 ) -> Outcome:
     """Requests due at Poisson times of ``rate`` a second; one that finds no free client waits, on its own account."""
     outcome = Outcome()
-    free = deque(await _connect(port, outcome, clients))
+    free = deque(await _connect(port, outcome, clients, kind))
     queue, waiting = itertools.cycle(requests), deque[float]()
     running: set[asyncio.Task[None]] = set()
     started, cpu = time.perf_counter(), time.process_time()

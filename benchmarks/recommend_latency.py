@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fuseline-bench-") as scratch:
         bundle = _bundle(told, Path(scratch))
         features = FeatureState.load(bundle / "features")
-        requests = _requests(features, told.requests)
+        requests = requests_of(features, told.requests)
         with serving("serving.service:Fuseline", told.workers, Path(scratch), bundle) as ours:
             with serving("benchmarks.empty_service:Empty", told.workers, Path(scratch), bundle) as empty:
                 targets = [
@@ -84,7 +84,7 @@ def _bundle(told: argparse.Namespace, scratch: Path) -> Path:
     return made_bundle.enlarge(source, scratch / "large", n_items=told.items) if told.items else source
 
 
-def _requests(features: FeatureState, n: int) -> list[bytes]:
+def requests_of(features: FeatureState, n: int) -> list[bytes]:
     """One request a user, users spread evenly; default exploration and length."""
     codes = np.linspace(0, features.n_users - 1, min(n, features.n_users)).astype(int)
     users = features.user_ids.ids(codes.tolist())

@@ -27,25 +27,26 @@ class Started:
 
 
 @contextmanager
-def serving(service: str, workers: int, scratch: Path, bundle: Path, **more: str) -> Iterator[Started]:
+def serving(service: str, workers: int, scratch: Path, bundle: Path | None, **more: str) -> Iterator[Started]:
     """Start a BentoML service on a free port, yield when it is ready, stop it at the end.
 
     Args:
         service: ``module:Class``.
         workers: worker processes.
-        scratch: folder for the service's own home and log.
-        bundle: what it serves.
+        scratch: folder for the service's own home (named like the class) and log.
+        bundle: what it serves; None: the champion of that home.
         more: further environment variables.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     home = scratch / service.rpartition(":")[2]
-    home.mkdir()
+    home.mkdir(exist_ok=True)
+    named = {} if bundle is None else {"FUSELINE_BUNDLE": str(bundle)}
     environ = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "FUSELINE_BUNDLE"},
+        **named,
         "FUSELINE_HOME": str(home),
-        "FUSELINE_BUNDLE": str(bundle),
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_CONFIG_OPTIONS": f"services.{service.rpartition(':')[2].lower()}.workers={workers}",

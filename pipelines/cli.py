@@ -40,6 +40,7 @@ BENCHMARKS = {
     "two-tower": "benchmarks.two_tower_speed",
     "recommend": "benchmarks.recommend_latency",
     "events": "benchmarks.events_rate",
+    "swap": "benchmarks.swap_latency",
     "parity": "benchmarks.parity",
 }
 DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)
