@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,10 @@ class Replay:
         """Canonical tables of the whole log."""
         return self.folder / "source" / "canonical"
 
+    def day_file(self, day: date) -> Path:
+        """What was shown and bought on a day; written last, so a day that has it is over."""
+        return self.folder / "days" / f"{day}.json"
+
     @property
     def events_url(self) -> str:
         """Store of the retrained service."""
@@ -101,7 +105,9 @@ def play(replay: Replay, checkout: Path, *, say: Say) -> dict[str, Any]:
         owned: dict[str, frozenset[str]] = dict(log.owned)
         for number, day in enumerate(replay.period.days(), 1):
             orders = log.orders.get(day, ())
-            _play_day(replay, log, day, owned, {RETRAINED: retrained, FROZEN: frozen}, target, say)
+            if not replay.day_file(day).exists():
+                played = _play_day(replay, log, day, owned, {RETRAINED: retrained, FROZEN: frozen}, target)
+                say(f"{day}: {played}")
             for order in orders:
                 if order.history_id:
                     owned[order.history_id] = owned.get(order.history_id, frozenset()) | order.items
@@ -204,44 +210,34 @@ def _follow(shop: Shop, turn: dict[str, Any], say: Say) -> None:
 
 
 def _play_day(
-    replay: Replay,
-    log: Log,
-    day: date,
-    owned: dict[str, frozenset[str]],
-    shops: dict[str, Shop],
-    target: str,
-    say: Say,
-) -> None:
-    """Ask for everybody who bought something, post the orders, add to the export; a day that is over is left alone."""
-    path = replay.folder / "days" / f"{day}.json"
-    if path.exists():
-        return
+    replay: Replay, log: Log, day: date, owned: Mapping[str, frozenset[str]], shops: Mapping[str, Shop], target: str
+) -> str:
+    """Ask for everybody who bought something, post the orders, add to the export; says what was played."""
     orders = log.orders.get(day, ())
     visits: list[Visit] = []
     cited: dict[str, dict[str, Shown]] = {system: {} for system in shops}
     for customer, mine in _known(orders, owned).items():
         bought = frozenset[str]().union(*(order.items for order in mine))
         for surface in SURFACES:
-            new_only = surface == Surface.RECOMMEND_NEW
-            wanted = bought - owned[customer] if new_only else bought
-            if not wanted:
+            without = owned[customer] if surface == Surface.RECOMMEND_NEW else frozenset[str]()
+            if not bought - without:
                 continue
-            shown = {
-                system: shop.ask(mine[0], new_only=new_only, n=LIST_LENGTH, at=midnight(day))
-                for system, shop in shops.items()
-            }
-            without = owned[customer] if new_only else frozenset[str]()
+            shown = _ask(shops, mine[0], new_only=surface == Surface.RECOMMEND_NEW, at=midnight(day))
             lists = {system: answer.items for system, answer in shown.items()}
             lists[POPULARITY] = tuple(log.popular(day, LIST_LENGTH, without=without))
             versions = {system: answer.model_version for system, answer in shown.items()}
-            visits.append(Visit(str(day), customer, str(surface), wanted, lists, versions))
+            visits.append(Visit(str(day), customer, str(surface), bought - without, lists, versions))
             for system, answer in shown.items():
                 cited[system].setdefault(customer, answer)
     for system, shop in shops.items():
         shop.tell(orders, target, cited[system])
     write_day(replay.canonical, replay.folder / "shop", day=day)
-    write_json(path, [visit.as_json() for visit in visits])
-    say(f"{day}: {len(orders)} orders, {len(visits)} lists compared")
+    write_json(replay.day_file(day), [visit.as_json() for visit in visits])
+    return f"{len(orders)} orders, {len(visits)} lists compared"
+
+
+def _ask(shops: Mapping[str, Shop], order: Order, *, new_only: bool, at: datetime) -> dict[str, Shown]:
+    return {system: shop.ask(order, new_only=new_only, n=LIST_LENGTH, at=at) for system, shop in shops.items()}
 
 
 def _known(orders: Sequence[Order], owned: Mapping[str, frozenset[str]]) -> dict[str, list[Order]]:
