@@ -72,11 +72,11 @@ def shaping_modules(source_root: Path, params: AllParams) -> list[str]:
         raise ArtifactError(
             f"{source_root} holds no source", wanted="a folder pipelines/", do="give the project's root"
         )
-    names = [f"stages.{name}" for name in SHAPING_STAGES]
-    names += [f"models.{entry.kind}" for entry in params.models.values()]
-    names += [f"ingestion.{params.data.adapter}"]
-    names += [f"fusion.{path.stem}" for path in (library / "fusion").glob("*.py")]
-    return sorted({f"pipelines.{name}" for name in names if _files(source_root, f"pipelines.{name}")})
+    names = [f"pipelines.stages.{name}" for name in SHAPING_STAGES]
+    names += [f"pipelines.models.{entry.kind}" for entry in params.models.values()]
+    names += [f"pipelines.ingestion.{params.data.adapter}"]
+    names += [f"pipelines.fusion.{path.stem}" for path in (library / "fusion").glob("*.py")]
+    return sorted({name for name in names if _files(source_root, name)})
 
 
 def closure(source_root: Path, modules: Iterable[str]) -> list[Path]:
