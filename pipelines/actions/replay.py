@@ -251,9 +251,7 @@ def _known(orders: Sequence[Order], owned: Mapping[str, frozenset[str]]) -> dict
 
 def _measure(replay: Replay) -> dict[str, Any]:
     visits = [
-        Visit.from_json(value)
-        for path in sorted((replay.folder / "days").glob("*.json"))
-        for value in read_json(path)
+        Visit.from_json(value) for path in sorted((replay.folder / "days").glob("*.json")) for value in read_json(path)
     ]
     found = {
         "start": str(replay.period.start),

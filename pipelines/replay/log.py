@@ -129,7 +129,7 @@ class Log:
             orders = _orders(inside.order_by(["event_time", "event_id", "item_id"]).to_pyarrow().to_pylist())
             named = events.filter(events.history_id.notnull())
             before = named.filter(named.event_time < start)
-            owned = before.group_by("history_id").agg(items=before.item_id.unique()).to_pyarrow()
+            owned = before.select("history_id", "item_id").distinct().to_pyarrow()
             since = ibis.literal(midnight(period.start - POPULARITY_DAYS * ONE_DAY))
             recent = named.filter((named.event_time >= since) & (named.event_time < end))
             sold = recent.mutate(day=recent.event_time.date()).group_by(["day", "item_id"]).agg(n=lambda t: t.count())
@@ -161,7 +161,10 @@ def _orders(rows: list[dict[str, Any]]) -> dict[date, list[Order]]:
 
 
 def _by_history(owned: pa.Table) -> dict[str, frozenset[str]]:
-    return dict(zip(owned["history_id"].to_pylist(), map(frozenset, owned["items"].to_pylist()), strict=True))
+    items: dict[str, set[str]] = {}
+    for history, item in zip(owned["history_id"].to_pylist(), owned["item_id"].to_pylist(), strict=True):
+        items.setdefault(history, set()).add(item)
+    return {history: frozenset(found) for history, found in items.items()}
 
 
 def _by_day(counted: pa.Table) -> dict[date, dict[str, int]]:
