@@ -1,7 +1,6 @@
 # Fuseline: `make` says what there is. Needs git, make and Python 3.11; everything else goes into .venv.
 
 LOCK ?= all
-PORT ?= 3000
 FUSELINE_HOME ?= $(CURDIR)
 
 VENV := $(CURDIR)/.venv
@@ -27,13 +26,13 @@ export GX_ANALYTICS_ENABLED := False
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help env demo test test-exhaustive serve lint lock clean
+.PHONY: help env demo test test-exhaustive serve airflow lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@echo "Fuseline. Targets:"
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' $(CURDIR)/Makefile | expand -t 16
-	@echo "Settings: PORT=3000 (serve), LOCK=all|gpu|spark (env), PYTHON=python3.11, FUSELINE_HOME=$(FUSELINE_HOME)"
+	@echo "Settings: PORT=3000 (serve), 8080 (airflow), LOCK=all|gpu|spark (env), PYTHON=python3.11, FUSELINE_HOME=$(FUSELINE_HOME)"
 
 env: $(STAMP)  ## environment .venv from the locked requirements; does nothing when it is there
 
@@ -60,10 +59,15 @@ demo: env  ## whole pipeline on the shipped data, promotion, metrics, one answer
 	@"$(BIN)/dvc" repro
 	@status=0; "$(BIN)/fuseline" promote || status=$$?; "$(BIN)/python" -m pipelines.demo || status=$$?; exit $$status
 
+serve: PORT ?= 3000
 serve: env  ## answer requests with the champion on http://127.0.0.1:3000, or PORT=...
 	@[ -n "$$FUSELINE_BUNDLE" ] || [ -f "$(FUSELINE_HOME)/var/champion/current.json" ] || \
 	  { echo "serve: there is no champion yet; next: run \`make demo\`, or \`dvc repro\` and \`fuseline promote\`" >&2; exit 1; }
 	@exec "$(BIN)/python" -m pipelines.foreground "$(BIN)/bentoml" serve serving.service:Fuseline --host 127.0.0.1 --port $(PORT)
+
+airflow: PORT ?= 8080
+airflow: env  ## Airflow with the DAGs of dags/ on http://127.0.0.1:8080, or PORT=...
+	@exec "$(BIN)/python" -m pipelines.foreground "$(BIN)/python" -m pipelines.airflow_server --port $(PORT)
 
 test: env  ## lint, then the whole test suite
 	@status=0; $(MAKE) --no-print-directory lint || status=$$?; "$(BIN)/pytest" || status=$$?; exit $$status

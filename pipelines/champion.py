@@ -1,7 +1,8 @@
 """The champion: which promoted bundle serves. One small file, replaced whole, that everything else follows.
 
 ``FUSELINE_HOME/var/champion/`` holds ``current.json`` (the pointer), ``.lock`` (one writer at a time),
-``history.jsonl`` (every change, appended) and ``looks/<version>.json`` (candidates compared with a version).
+``history.jsonl`` (every change, appended), ``pending.json`` (a rollback under way, see :func:`intend`) and
+``looks/<version>.json`` (candidates compared with a version).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pipelines.errors import ArtifactError
 from pipelines.storage import read_json, write_json
@@ -59,13 +60,18 @@ def folder(home: Path) -> Path:
     return home / "var" / "champion"
 
 
+def pointer_file(home: Path) -> Path:
+    """The pointer; every move replaces the file, so that its attributes tell one state from the next."""
+    return folder(home) / "current.json"
+
+
 def read(home: Path) -> Pointer | None:
     """The champion of this moment, or None when nothing was promoted yet.
 
     Raises:
         ArtifactError: when the pointer is there and cannot be understood.
     """
-    path = folder(home) / "current.json"
+    path = pointer_file(home)
     if not path.exists():
         return None
     value = read_json(path)
@@ -84,11 +90,58 @@ def write(home: Path, pointer: Pointer, *, record: dict[str, Any]) -> None:
     that the process died in between; a move without its record is not.
     """
     folder(home).mkdir(parents=True, exist_ok=True)
-    with (folder(home) / "history.jsonl").open("a", encoding="utf-8") as history:
+    with (folder(home) / "history.jsonl").open("a+", encoding="utf-8") as history:
+        _end_half_line(history)
         history.write(json.dumps(record | pointer.as_json(home), sort_keys=True) + "\n")
         history.flush()
         os.fsync(history.fileno())
-    write_json(folder(home) / "current.json", pointer.as_json(home))
+    write_json(pointer_file(home), pointer.as_json(home))
+
+
+def intend(home: Path, *, version: int) -> None:
+    """Note that the champion is about to go back to a version, until :func:`settled` takes the note away.
+
+    A rollback repeated after a kill would otherwise not know whether to go on or to undo the first one.
+    """
+    write_json(folder(home) / "pending.json", {"version": version})
+
+
+def settled(home: Path) -> None:
+    """The registry has been told of the last move."""
+    (folder(home) / "pending.json").unlink(missing_ok=True)
+
+
+def intended(home: Path) -> int | None:
+    """The version that a rollback which did not end was about to bring back, or None."""
+    path = folder(home) / "pending.json"
+    return int(read_json(path)["version"]) if path.exists() else None
+
+
+def earlier(home: Path, version: int) -> Pointer | None:
+    """The pointer as it was when a version was champion last, or None when it never was."""
+    for move in reversed(moves(home)):
+        if move.get("version") == version:
+            return Pointer.from_json(move, home)
+    return None
+
+
+def _end_half_line(history: TextIO) -> None:
+    """A kill or a full disk may have left half a record; the next one starts on a line of its own."""
+    end = history.seek(0, os.SEEK_END)
+    if end:
+        history.seek(end - 1)
+        if history.read(1) != "\n":
+            history.write("\n")
+
+
+def moves(home: Path) -> list[dict[str, Any]]:
+    """Every recorded move, oldest first; a line that a kill left half written is left out."""
+    path = folder(home) / "history.jsonl"
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 @contextmanager

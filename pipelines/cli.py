@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -17,8 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines import champion
-from pipelines.errors import ArtifactError, FuselineError
+from pipelines import champion, feedback, run_commands
+from pipelines import params as parameters
+from pipelines.errors import ArtifactError, FuselineError, ParamsError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,13 +87,17 @@ def promote(
     from pipelines.actions import promote as action
 
     home = champion.home_from_environment()
-    done = action.promote(home=home, artifacts=artifacts.resolve(), force=force, reason=reason)
+    file = artifacts.resolve().parent / "params.yaml"
+    release = parameters.load(file).release if file.exists() else parameters.ReleaseParams()
+    done = action.promote(home=home, artifacts=artifacts.resolve(), force=force, reason=reason, keep=release.keep)
     if as_json:
         _print_json(asdict(done))
     elif done.changed:
         how = f"forced over {done.verdict}" if done.forced else done.verdict
         typer.echo(f"champion: version {done.version}, bundle {done.bundle_id} ({done.mode}: {how}), {done.bento}")
         typer.echo(f"before: {f'version {done.previous}' if done.previous else 'none'}. Next: `make serve`")
+        if done.removed:
+            typer.echo(f"removed from var/bundles: {', '.join(done.removed)} (release.keep is {release.keep})")
     else:
         typer.echo(f"bundle {done.bundle_id} is the champion already: version {done.version}")
 
@@ -154,6 +161,35 @@ def models(*, as_json: AsJson = False) -> None:
 
 @app.command()
 @in_one_message
+def collect(
+    *,
+    until: Annotated[str | None, typer.Option(help="Take this ISO time for the clock's: hours before it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export closed hours of the event store into dated partitions that the next `dvc repro` reads."""
+    from pipelines.actions import collect as action
+
+    home = champion.home_from_environment()
+    done = action.collect(
+        home=home,
+        url=feedback.events_url(home, os.environ),
+        now=datetime.now(UTC),
+        until=_time("--until", until),
+        by_events=os.environ.get("FUSELINE_REPLAY") == "1",
+    )
+    if as_json:
+        _print_json(asdict(done) | {"until": done.until and done.until.isoformat()})
+    elif done.store is None or not (done.changed or done.seq):
+        typer.echo("the event store holds nothing to collect yet. Next: post events to the service")
+    elif not done.changed:
+        typer.echo(f"nothing new: everything before {done.until:%Y-%m-%d %H:%M} UTC was collected already")
+    else:
+        _print_table(("day", "what", "rows", "file"), [(p.day, p.kind, f"{p.rows:,}", p.path) for p in done.changed])
+        typer.echo(f"{done.rows:,} rows more, before {done.until:%Y-%m-%d %H:%M} UTC. Next: `dvc repro`")
+
+
+@app.command()
+@in_one_message
 def doctor(
     *,
     params: Annotated[Path, typer.Option(help="Parameters to check.")] = Path("params.yaml"),
@@ -173,6 +209,14 @@ def doctor(
         raise typer.Exit(1)
 
 
+for _command in run_commands.COMMANDS:
+    app.command()(in_one_message(_command))
+workspace = typer.Typer(help=run_commands.WORKSPACE, no_args_is_help=True)
+app.add_typer(workspace, name="workspace")
+for _name, _command in run_commands.OF_A_WORKSPACE.items():
+    workspace.command(_name)(in_one_message(_command))
+
+
 def _add_benchmark(name: str, module: str) -> None:
     @bench.command(name, context_settings=PASSED_ON, help=f"Run `python -m {module}`; options are passed on.")
     @in_one_message
@@ -185,6 +229,17 @@ def _add_benchmark(name: str, module: str) -> None:
 
 for _name, _module in BENCHMARKS.items():
     _add_benchmark(_name, _module)
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    """An ISO time, in UTC where it names no other zone."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ParamsError(f"{option} is not a time", found=repr(text), wanted="such as 2010-11-04T12:00Z") from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _print_json(value: Any) -> None:

@@ -122,6 +122,31 @@ class GateParams(Params):
     max_megabytes: float = Field(4000.0, gt=0, description="size of the served bundle")
 
 
+class TrainingParams(Params):
+    """When a run is worth its time, and what runs leave behind."""
+
+    min_new_events: int = Field(500, ge=0, description="rows of feedback since the last run that make training due")
+    max_age_days: float = Field(30.0, gt=0, description="age of the last run at which any new row does")
+    keep_failed: int = Field(2, ge=0, description="workspaces of failed runs that stay for a look")
+
+
+class ScheduleParams(Params):
+    """When Airflow starts what: a cron expression or ``@hourly``, ``@daily``, ...; None: never by the clock."""
+
+    training: str | None = Field(None, description="beside this, feedback that landed makes training due")
+    feedback: str | None = None
+    monitoring: str | None = None
+    erasure: str | None = None
+
+
+class ReleaseParams(Params):
+    """What is kept of promoted bundles."""
+
+    keep: int = Field(
+        5, ge=1, description="newest promotions whose bundles stay, beside the champion and the one before"
+    )
+
+
 class ModelEntry(BaseModel):
     """One base model: its kind, and the fields of the kind's own configuration."""
 
@@ -146,6 +171,9 @@ class AllParams(Params):
     fusion: FusionParams = FusionParams()
     evaluation: EvaluationParams = EvaluationParams()
     gate: GateParams = GateParams()
+    training: TrainingParams = TrainingParams()
+    schedule: ScheduleParams = ScheduleParams()
+    release: ReleaseParams = ReleaseParams()
 
 
 def parse(values: dict[str, Any], *, source: str = "params.yaml") -> AllParams:

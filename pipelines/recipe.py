@@ -30,7 +30,7 @@ SHAPING_STAGES = (
     "train", "refresh", "fuse", "judge", "assemble",
 )  # fmt: skip
 """Stages whose output, in the end, is the bundle; the others look at it."""
-NOT_SHAPING = frozenset({"gate", "evaluation"})
+NOT_SHAPING = frozenset({"gate", "evaluation", "training", "schedule", "release", "monitoring"})
 NOT_SHAPING_DATA = frozenset({"path", "as_of"})
 
 

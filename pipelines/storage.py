@@ -6,12 +6,13 @@ a hidden ``.*.partial`` sibling that the next write of the same path removes.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,44 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         target.rename(old)
     aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep :func:`remove_unless_held` away from a folder while it is being read; many may hold it.
+
+    The kernel's lock on the folder itself: it goes with the process, and leaves no file behind.
+
+    Raises:
+        ArtifactError: when the folder is not there.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be read", found=error.strerror, do="promote again") from error
+    try:
+        with suppress(OSError):  # a file system without locks is read without one
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_unless_held(folder: Path) -> bool:
+    """Remove a folder whole, unless somebody holds a folder right below it; tells whether it is gone."""
+    with ExitStack() as handles:
+        for below in (path for path in folder.iterdir() if path.is_dir()):
+            handle = os.open(below, os.O_RDONLY | os.O_DIRECTORY)
+            handles.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        aside = folder.parent / f".{folder.name}.old.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
 @contextmanager

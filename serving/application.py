@@ -37,7 +37,7 @@ def _document() -> bytes:
 
 async def storefront(call: Call) -> Response:
     """The page; ids of users are named on it only where no keys guard them."""
-    served = call.runtime.current()
+    served = call.current()
     return Response(page.render(served.bundle, guarded=call.runtime.keys is not None), media_type="text/html")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import champion as champions
+from pipelines import feedback
 from pipelines.errors import ArtifactError
 from pipelines.storage import read_json
 
@@ -40,14 +41,19 @@ def home(environ: Mapping[str, str]) -> Path:
 
 def events_url(environ: Mapping[str, str]) -> str:
     """SQLAlchemy URL of the event store."""
-    return environ.get("FUSELINE_EVENTS_URL") or f"sqlite:///{home(environ) / 'var' / 'events' / 'events.db'}"
+    return feedback.events_url(home(environ), environ)
+
+
+class NoBundleYet(ArtifactError):
+    """Nothing was promoted so far, and nothing is named or packed."""
 
 
 def choose(environ: Mapping[str, str]) -> BundleChoice:
     """The bundle to serve now.
 
     Raises:
-        ArtifactError: when there is none, saying what to run, or the pointer is damaged.
+        NoBundleYet: when there is none, saying what to run.
+        ArtifactError: when the pointer is damaged.
     """
     if environ.get("FUSELINE_BUNDLE"):
         return BundleChoice(Path(environ["FUSELINE_BUNDLE"]).absolute(), None, "FUSELINE_BUNDLE")
@@ -57,7 +63,7 @@ def choose(environ: Mapping[str, str]) -> BundleChoice:
     if PACKED.exists():
         about = read_json(PACKED / "about.json")
         return BundleChoice(PACKED / "bundle", str(about["version"]), "the bundle inside the Bento")
-    raise ArtifactError(
+    raise NoBundleYet(
         "there is no bundle to serve",
         found=f"no FUSELINE_BUNDLE and no champion in {champions.folder(home(environ))}",
         do="run `make demo`, or `dvc repro` and `fuseline promote`",

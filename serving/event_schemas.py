@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from pipelines.adapters.event_tables import EVENT_COLUMNS
 from pipelines.contracts import ABOUT_NO_PRODUCT, EVENT_TYPES
-from serving.event_tables import EVENT_COLUMNS
 from serving.schemas import Id, Number, OptionalId, in_utc
 
 MAX_EVENTS = 10_000

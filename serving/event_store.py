@@ -18,12 +18,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
+from pipelines.adapters.event_database import Database, Transaction
+from pipelines.adapters.event_tables import EVENT_COLUMNS
 from pipelines.errors import ArtifactError
-from serving.event_database import Database, Transaction
-from serving.event_tables import EVENT_COLUMNS
+from pipelines.feedback import Covered
 
 logger = logging.getLogger("fuseline.events")
 
@@ -81,7 +80,7 @@ class _Post(NamedTuple):
 
 _RECENT = (
     "SELECT seq, event_time, event_type, item_id, quantity, price, event_share FROM events "
-    "WHERE history_id = {0} AND seq > {0} ORDER BY seq DESC LIMIT {0}"
+    "WHERE history_id = {0} AND seq >= {0} AND (seq > {0} OR event_time >= {0}) ORDER BY seq DESC LIMIT {0}"
 )
 _SENT = (*EVENT_COLUMNS, "event_share", "content", "received_at")
 _EVENT_ROW = (*_SENT, "history_id")
@@ -110,14 +109,7 @@ class EventStore:
         Raises:
             ArtifactError: when the database cannot be reached or used, without its password.
         """
-        try:
-            store = cls(Database.open(url))
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            shown = make_url(url).render_as_string(hide_password=True) if "://" in url else url
-            found = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise ArtifactError(
-                f"the event store {shown} cannot be opened", found=found, do="correct FUSELINE_EVENTS_URL"
-            ) from error
+        store = cls(Database.open(url))
         store._writer.start()
         return store
 
@@ -147,9 +139,15 @@ class EventStore:
             self._shown.popleft()
             logger.error("an impression was lost: the event store does not keep up")
 
-    def recent(self, history_id: str, *, after: int = 0, limit: int = 500) -> list[RecentEvent]:
-        """The newest rows of a history by arrival with ``seq`` above ``after``, oldest first."""
-        rows = self._database.read(self._recent, (history_id, after, limit))
+    @property
+    def id(self) -> str:
+        """Drawn when the store was made; moves with it."""
+        return self._database.id
+
+    def recent(self, history_id: str, *, beyond: Covered = Covered(), limit: int = 500) -> list[RecentEvent]:  # noqa: B008 - frozen
+        """The newest rows of a history by arrival that are not covered by ``beyond``, oldest first."""
+        wanted = (history_id, beyond.open_from, beyond.seq, beyond.until, limit)
+        rows = self._database.read(self._recent, wanted)
         return [RecentEvent(*row) for row in reversed(rows)]
 
     def linked_user(self, visitor_id: str) -> str | None:

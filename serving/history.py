@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pipelines.bundle import Bundle
 from pipelines.features.lookup import LiveEvent
 from pipelines.features.state import UserHistory
+from pipelines.feedback import Covered, covered_from, microseconds
 from serving.event_store import EventStore, RecentEvent
 
 MAX_EVENTS = 500
@@ -32,11 +33,6 @@ class Whose(NamedTuple):
     def history_id(self) -> str | None:
         """The id that the history goes by."""
         return self.user or self.visitor
-
-
-def microseconds(time: datetime) -> int:
-    """Microseconds since 1970."""
-    return (time - _EPOCH) // _MICROSECOND
 
 
 def whose(store: EventStore, *, user_id: str | None, visitor_id: str | None) -> Whose:
@@ -60,17 +56,25 @@ def history(
     """
     rows: list[RecentEvent] = []
     if of.history_id is not None:
-        after = bundle_covers(bundle)
-        rows = store.recent(of.history_id, after=after, limit=MAX_EVENTS)
+        covered = bundle_covers(bundle, store.id)
+        rows = store.recent(of.history_id, beyond=covered, limit=MAX_EVENTS)
         if not rows and of.user and of.visitor and bundle.features.user_ids.code(of.user) < 0:
-            rows = store.recent(of.visitor, after=after, limit=MAX_EVENTS)
+            rows = store.recent(of.visitor, beyond=covered, limit=MAX_EVENTS)
     events = live_events(bundle, rows, until=until) if rows else ()
     return bundle.history(user_id=of.user, visitor_id=of.visitor, events=events, recent_items=recent_items)
 
 
-def bundle_covers(bundle: Bundle) -> int:
-    """Events of the store up to this ``seq`` are in the bundle's own histories already."""
-    return int((bundle.manifest.get("data") or {}).get("events_through", 0))
+def bundle_covers(bundle: Bundle, store_id: str) -> Covered:
+    """Which events of a store are in the bundle's own histories already.
+
+    A bundle knows what was collected and lies before its ``as_of``; where that cuts off what was collected,
+    nothing is known about the order in which the rest arrived.
+    """
+    entry = (bundle.manifest.get("data") or {}).get("events_through", {}).get(store_id)
+    if entry is None:
+        return Covered()
+    covered, as_of = covered_from(entry), microseconds(bundle.as_of)
+    return covered if covered.until <= as_of else Covered(covered.seq, as_of)
 
 
 def live_events(bundle: Bundle, rows: Sequence[RecentEvent], *, until: datetime | None = None) -> list[LiveEvent]:

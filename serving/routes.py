@@ -14,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pipelines.feedback import microseconds
 from serving import auth, event_schemas, handlers, problems, registry, schemas
 from serving.auth import Role
 from serving.event_store import Impression
-from serving.history import Whose, history, microseconds, whose
+from serving.history import Whose, history, whose
 from serving.problems import Problem
 from serving.runtime import Runtime, Served
 
@@ -36,6 +37,17 @@ class Call:
         self.runtime = runtime
         self.started = started
         self.token = secrets.token_urlsafe(16)
+        self.served = runtime.served
+
+    def current(self) -> Served:
+        """The bundle that this request began with, whatever is swapped in meanwhile.
+
+        Raises:
+            Problem: 503 when there was none.
+        """
+        if self.served is None:
+            raise Problem(503, self.runtime.failure or "no bundle is loaded")
+        return self.served
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """The body; a longer one is refused before it is read whole."""
@@ -62,10 +74,9 @@ class Call:
 
     def answer(self, members: dict[str, Any], *, fallback: str | None = None, status: int = 200) -> Response:
         """The members that every answer carries, and these."""
-        served = self.runtime.served
         value = {
             "attribution_token": self.token,
-            "model_version": served.version if served else "none",
+            "model_version": self.served.version if self.served else "none",
             "took_ms": round((time.perf_counter() - self.started) * 1000, 3),
             "fallback": fallback,
             **members,
@@ -83,7 +94,7 @@ class Call:
 async def recommend(call: Call) -> Response:
     """A list for a user or visitor."""
     request = await call.parsed(schemas.RecommendRequest)
-    served, store = call.runtime.current(), call.runtime.store
+    served, store = call.current(), call.runtime.store
 
     def read() -> tuple[Whose, Any]:
         of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)
@@ -133,7 +144,7 @@ async def similar(call: Call) -> Response:
         query = schemas.SimilarQuery.model_validate(dict(call.request.query_params))
     except ValidationError as error:
         raise problems.invalid(error) from None
-    served = call.runtime.current()
+    served = call.current()
     item_id = call.request.path_params["item_id"]
     ranking = served.bundle.similar(item_id, query.n)
     _show(call, served, ranking.items, surface="similar", placement="detail", of=Whose(None, None))
@@ -144,7 +155,7 @@ async def similar(call: Call) -> Response:
 async def rank(call: Call) -> Response:
     """The given items in the best order."""
     request = await call.parsed(schemas.RankRequest)
-    served, store = call.runtime.current(), call.runtime.store
+    served, store = call.current(), call.runtime.store
 
     def read() -> Any:
         of = whose(store, user_id=request.user_id, visitor_id=request.visitor_id)

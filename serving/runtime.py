@@ -1,28 +1,30 @@
-"""What one worker holds: the bundle it serves, the event store, the keys."""
+"""What one worker holds: the bundle it serves, the one before it, the event store, the keys."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pipelines.bundle import Bundle
 from pipelines.errors import ArtifactError, FuselineError
-from pipelines.ranking import RankRequest
+from pipelines.ranking import Filter, RankRequest
+from pipelines.storage import held
 from serving import auth, bundle_choice
 from serving.auth import Keys
+from serving.bundle_choice import BundleChoice
 from serving.event_store import EventStore
-from serving.problems import Problem
 
 logger = logging.getLogger("fuseline.service")
 
 
 SWITCH_INTERVAL_S = 0.0005
-WARMING_USERS = 5
+WARMING_USERS = 1
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,26 @@ class Served:
     bundle: Bundle
     version: str
     source: str
+    folder: Path
 
     @property
     def bundle_id(self) -> str:
         """The bundle's own id, the same wherever it is served."""
         return str(self.bundle.manifest["id"])
 
+    def answers(self, choice: BundleChoice) -> bool:
+        """Whether this is the bundle chosen, under the version chosen."""
+        return self.folder == choice.folder and choice.version in {None, self.version}
+
 
 @dataclass
 class Runtime:
     """State of a worker.
 
-    ``served`` is read once at the start of a request and never written into; to serve another bundle,
-    replace it by one assignment. It is None when the bundle could not be loaded: ``failure`` says why,
-    events are still taken, and the service is not ready.
+    ``served`` is read once at the start of a request and never written into; :meth:`serve` replaces it by
+    one assignment. It is None when there is no bundle or it could not be loaded: ``failure`` says why,
+    events are still taken, and the service is not ready. ``previous`` is what served before it, kept loaded
+    so that a rollback costs nothing.
     """
 
     store: EventStore
@@ -53,6 +61,7 @@ class Runtime:
     replay: bool
     served: Served | None
     failure: str | None = None
+    previous: Served | None = None
 
     @classmethod
     def open(cls, environ: Mapping[str, str]) -> Runtime:
@@ -65,7 +74,7 @@ class Runtime:
         store = EventStore.open(bundle_choice.events_url(environ))
         served, failure = None, None
         try:
-            served = load(environ)
+            served = load(bundle_choice.choose(environ))
         except FuselineError as error:
             failure = str(error)
             logger.error("%s", failure)  # noqa: TRY400 - the message says it all
@@ -75,42 +84,47 @@ class Runtime:
         gc.freeze()
         return cls(store, keys, environ.get("FUSELINE_REPLAY") == "1", served, failure)
 
-    def current(self) -> Served:
-        """The bundle in service.
-
-        Raises:
-            Problem: 503 when there is none.
-        """
-        if self.served is None:
-            raise Problem(503, self.failure or "no bundle is loaded")
-        return self.served
+    def serve(self, other: Served) -> None:
+        """Answer with another bundle from the next request on; requests under way keep theirs."""
+        before, self.served = self.served, other
+        self.previous, self.failure = before, None
 
     def close(self) -> None:
         """Flush the event store."""
         self.store.close()
 
 
-def load(environ: Mapping[str, str]) -> Served:
-    """Load the bundle that the environment names; :mod:`serving.start` has compared its files already.
+def load(choice: BundleChoice, *, breathe: Callable[[], None] = lambda: None) -> Served:
+    """Load and warm a bundle; whether its files are whole is for the caller to know.
+
+    Args:
+        choice: which.
+        breathe: called between the steps, for a caller who must let others work in between.
 
     Raises:
         ArtifactError: naming the folder or file that is missing or damaged.
     """
-    choice = bundle_choice.choose(environ)
     try:
-        bundle = Bundle.load(choice.folder, verify=False)
+        with held(choice.folder):
+            bundle = Bundle.load(choice.folder, verify=False)
+            breathe()
+            warm(bundle, breathe=breathe)
     except FuselineError:
         raise
     except Exception as error:
         raise ArtifactError(f"{choice.folder} is not a usable bundle", found=repr(error), do="promote again") from error
-    warm(bundle)
-    return Served(bundle, choice.version or str(bundle.manifest["id"]), choice.source)
+    return Served(bundle, choice.version or str(bundle.manifest["id"]), choice.source, choice.folder)
 
 
-def warm(bundle: Bundle) -> None:
-    """Answer once for a few long histories and a stranger, so that the first request finds the pages in memory."""
+def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
+    """Answer once for the longest histories and a stranger, so that the first request finds the pages in memory.
+
+    A bundle that cannot answer these is found out here, before a shopper meets it.
+    """
     lengths = np.diff(bundle.features.user_items.pointer)
     longest = np.argsort(-lengths, kind="stable")[:WARMING_USERS].tolist()
     for surface in bundle.fusion:
         for history in [bundle.features.history(code) for code in [*longest, -1]]:
             bundle.rank(RankRequest(surface=surface), history)
+            breathe()
+    bundle.rank(RankRequest(filter=Filter(category="", brand="")), bundle.features.history(-1))

@@ -46,21 +46,32 @@ class Fuseline:
     """Recommendations, similar items, events."""
 
     def __init__(self) -> None:
-        """Load the bundle and open the event store, once a worker."""
+        """Load the bundle, open the event store and follow the champion, once a worker."""
         from serving.application import ROUTES
+        from serving.following import Follower
+        from serving.metrics import BundleMetrics
         from serving.runtime import Runtime
 
+        metrics = BundleMetrics()
         self.runtime = ROUTES.state.runtime = Runtime.open(os.environ)
+        if self.runtime.served is not None:
+            metrics.serving(self.runtime.served)
+        self.follower = None
+        if not os.environ.get("FUSELINE_BUNDLE"):
+            self.follower = Follower(self.runtime, os.environ, watcher=metrics)
+            self.follower.start()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check() -> None:
         """Once, before the port is bound: end with a message rather than start broken."""
         try:
-            start.check(os.environ, host=start.asked_host(sys.argv, os.environ))
+            said = start.check(os.environ, host=start.asked_host(sys.argv, os.environ))
         except FuselineError as error:
             sys.stderr.write(f"fuseline: {error}\n")
             raise SystemExit(error.exit_code) from None
+        if said:
+            sys.stderr.write(f"fuseline: {said}\n")
 
     def __is_ready__(self) -> bool:
         """What ``/readyz`` asks."""
@@ -69,4 +80,6 @@ class Fuseline:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Flush what waits."""
+        if self.follower is not None:
+            self.follower.close()
         self.runtime.close()

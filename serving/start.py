@@ -10,8 +10,11 @@ from pipelines.errors import ArtifactError
 from serving import auth, bundle_choice
 
 
-def check(environ: Mapping[str, str], *, host: str | None) -> None:
+def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
     """Refuse a start that cannot end well.
+
+    Returns:
+        What there is to say of a start that is allowed: that it waits for the first promotion, or nothing.
 
     Raises:
         FuselineError: the keys file, the event store or the bundle cannot be used, or there are no keys
@@ -23,7 +26,12 @@ def check(environ: Mapping[str, str], *, host: str | None) -> None:
             do="set FUSELINE_API_KEYS_FILE to a file of keys and roles, or use --host 127.0.0.1",
         )
     _check_store(bundle_choice.events_url(environ))
-    bundle_choice.verify(bundle_choice.choose(environ))
+    try:
+        choice = bundle_choice.choose(environ)
+    except bundle_choice.NoBundleYet as error:
+        return f"{error}. Until the first promotion it takes events, is not ready, and answers 503"
+    bundle_choice.verify(choice)
+    return None
 
 
 def _check_store(url: str) -> None:

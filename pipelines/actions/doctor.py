@@ -173,6 +173,15 @@ def _dvc_at_work(root: Path) -> bool:
     return False
 
 
+def lock_is_readable(lock: Path) -> bool:
+    """Whether DVC could read this ``dvc.lock``."""
+    try:
+        _lockfile(lock.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
 def _lockfile(text: str) -> None:
     """ValueError when DVC could not read this ``dvc.lock``: every stage needs a command, every file a path."""
     try:

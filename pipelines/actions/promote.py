@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines import champion
 from pipelines.actions import candidate as candidates
+from pipelines.actions import retention
 from pipelines.actions.candidate import Candidate
 from pipelines.actions.record import run_record
 from pipelines.actions.rollback import rollback
@@ -30,7 +31,10 @@ Package = Callable[[Path, int, Path], str]
 
 @dataclass(frozen=True)
 class PromotionResult:
-    """What became of a promotion; ``changed`` is False when the bundle served already."""
+    """What became of a promotion; ``changed`` is False when the bundle served already.
+
+    ``removed``: ids of older bundles that are no longer kept.
+    """
 
     version: int
     bundle_id: str
@@ -40,6 +44,7 @@ class PromotionResult:
     forced: bool
     previous: int | None
     bento: str | None
+    removed: tuple[str, ...] = ()
 
 
 def build_bento(bundle: Path, version: int, home: Path) -> str:
@@ -61,6 +66,7 @@ def promote(
     force: bool = False,
     reason: str | None = None,
     package: Package = build_bento,
+    keep: int | None = None,
     clock: Callable[[], datetime] = now_utc,
 ) -> PromotionResult:
     """Register ``artifacts/bundle`` and move the alias ``champion`` to it.
@@ -71,6 +77,7 @@ def promote(
         force: override the verdict, and that the champion changed since; not a damaged or unjudged bundle.
         reason: why; required with ``force``, recorded with the version.
         package: builds the Bento.
+        keep: newest promotions whose bundles stay; None removes nothing.
         clock: time that the history records.
 
     Raises:
@@ -84,6 +91,7 @@ def promote(
         now = champion.read(home)
         if now is not None and now.bundle_id == found.id:
             _settle(Registry.open(home), now)
+            champion.settled(home)
             return _result(found, now, changed=False, forced=False, bento=None)
         if not force:
             candidates.allowed(found, now)
@@ -107,7 +115,9 @@ def promote(
         _settle(registry, pointer)
         action = {"action": "promote", "at": clock().isoformat(), "forced": force, "reason": reason}
         champion.write(home, pointer, record=action | {"verdict": found.verdict["verdict"]})
-        return _result(found, pointer, changed=True, forced=force, bento=bento)
+        champion.settled(home)
+        removed = retention.remove_old(home, keep=keep) if keep is not None else []
+        return replace(_result(found, pointer, changed=True, forced=force, bento=bento), removed=tuple(removed))
 
 
 def promote_version(version: int, *, home: Path | None = None) -> Pointer:
@@ -125,7 +135,7 @@ def store(found: Candidate, home: Path) -> Path:
 
     A copy and not a link: what serves must not change when a file under ``artifacts/`` does.
     """
-    target = home / "var" / "bundles" / found.id
+    target = retention.folder(home) / found.id
     if _whole(target):
         return target
     with replacing_folder(target) as aside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines import feedback
 from pipelines import params as parameters
 from pipelines.bundle import MANIFEST
 from pipelines.packing import pack
@@ -20,7 +21,7 @@ def main() -> None:
         "as_of": work.instants().served.time.isoformat(),
         "parent": parent["id"],
         "recipe": parent["recipe"],
-        "data": {"snapshot": file_sha256(work.snapshot)},
+        "data": {"snapshot": file_sha256(work.snapshot), "events_through": feedback.through(read_json(work.snapshot))},
     }
     manifest = pack(work, work.bundle, instant=SERVED, members=list(params.models), about=about)
     print(f"bundle {manifest['id']} as of {about['as_of']}, parent {about['parent']}")

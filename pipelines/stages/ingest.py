@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from rich.console import Console
 from rich.progress import Progress
 
 from pipelines.ingestion.canonical.ingest import ingest
 from pipelines.ingestion.canonical.report import shown
-from pipelines.ingestion.canonical.snapshot import Snapshot
+from pipelines.ingestion.canonical.snapshot import Snapshot, feedback_root
 from pipelines.params import load
 from pipelines.stages.running import arguments, run
 
@@ -19,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     """Write ``canonical/``, ``quarantine/`` and ``ingest/report.json``."""
     args = arguments("Read the snapshot's files into the canonical tables.", argv)
     snapshot = Snapshot.read(args.artifacts / "snapshot" / "manifest.json")
-    home = Path(os.environ.get("FUSELINE_HOME", "."))
+    home = feedback_root()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=sum(f.bytes for f in (*snapshot.files, *snapshot.feedback)))
         report = ingest(

@@ -5,9 +5,6 @@ It runs before all others and whenever a model's entry changes, so it also says 
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from pipelines import model_registry
 from pipelines.ingestion.canonical import snapshot
 from pipelines.params import load
@@ -21,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load(args.params)
     for member, entry in params.models.items():
         model_registry.config(member, entry)
-    taken = snapshot.take(params.data, home=Path(os.environ.get("FUSELINE_HOME", ".")))
+    taken = snapshot.take(params.data, home=snapshot.feedback_root())
     manifest = args.artifacts / "snapshot" / "manifest.json"
     write_json(manifest, taken.as_json())
     read = sum(file.bytes for file in (*taken.files, *taken.feedback))

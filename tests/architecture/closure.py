@@ -100,12 +100,12 @@ def file_of(module: str) -> Path | None:
 
 
 @functools.cache
-def imported(path: Path, *, lazy: bool = True) -> frozenset[str]:
+def imported(path: Path, *, lazy: bool = True, named: bool = True) -> frozenset[str]:
     """Dotted names that a file imports, ours and others'; without ``lazy`` only what importing it imports.
 
     ``from a import b`` gives ``a`` and ``a.b``. Beside import statements these count, as lazy: a string that is
     the name of a module of the library (started as a process), and an f-string that begins with a package of ours
-    (imported by name): the whole package.
+    (imported by name): the whole package. Without ``named``, import statements alone.
     """
     names: set[str] = set()
     for node in _nodes(ast.parse(path.read_text(encoding="utf-8")), lazy=lazy):
@@ -113,9 +113,9 @@ def imported(path: Path, *, lazy: bool = True) -> frozenset[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif lazy and isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif lazy and named and isinstance(node, ast.Constant) and isinstance(node.value, str):
             names |= {node.value} if node.value.startswith(LIBRARY) and file_of(node.value) else set()
-        elif lazy and isinstance(node, ast.JoinedStr):
+        elif lazy and named and isinstance(node, ast.JoinedStr):
             names |= set(_package_by_name(node))
     return frozenset(names)
 

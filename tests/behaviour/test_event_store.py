@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
+from pipelines.feedback import Covered, microseconds
 from serving.event_schemas import rows
 from serving.event_store import EventStore, Impression, Outcome
-
-POSTGRESQL = "postgresql://{user}@127.0.0.1:5432/test"
-
-
-def _postgresql() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        if probe.connect_ex(("127.0.0.1", 5432)):
-            pytest.skip("no PostgreSQL answers at 127.0.0.1:5432")
-    schema = f"fuseline_{uuid.uuid4().hex[:12]}"
-    for user in ("root", "postgres"):
-        base = POSTGRESQL.format(user=user)
-        engine = create_engine(base.replace("postgresql:", "postgresql+psycopg:"))
-        try:
-            with engine.begin() as connection:
-                connection.execute(text(f"CREATE SCHEMA {schema}"))
-        except SQLAlchemyError as error:
-            reason = f"PostgreSQL at 127.0.0.1:5432 refuses: {str(error).splitlines()[0]}"
-            continue
-        yield f"{base}?options=-csearch_path%3D{schema}"
-        with engine.begin() as connection:
-            connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-        return
-    pytest.skip(reason)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'events' / 'events.db'}"
-    else:
-        yield from _postgresql()
 
 
 @pytest.fixture
@@ -67,7 +34,7 @@ def post(store: EventStore, *events: list[dict[str, Any]]) -> list[Outcome]:
     return store.post(events).result(timeout=30)
 
 
-def items(store: EventStore, history_id: str, **options: int) -> list[str]:
+def items(store: EventStore, history_id: str, **options: Any) -> list[str]:
     return [row.item_id for row in store.recent(history_id, **options)]
 
 
@@ -109,11 +76,23 @@ def test_recent_gives_the_newest_rows_oldest_first(store: EventStore) -> None:
     assert items(store, "u", limit=3) == ["i2", "i3", "i4"]
 
 
-def test_recent_begins_after_the_watermark(store: EventStore) -> None:
-    post(store, event("1", item="old", user_id="u"))
+def test_recent_leaves_out_what_is_covered_by_arrival_and_time(store: EventStore) -> None:
+    times = {"old": "2010-12-05T10:00:00Z", "open": "2010-12-05T12:30:00Z"}
+    post(store, *(event(name, item=name, user_id="u", event_time=time) for name, time in times.items()))
     seen = store.recent("u")[-1].seq
-    post(store, event("2", item="new", user_id="u"))
-    assert items(store, "u", after=seen) == ["new"]
+    late = event("late", item="late", user_id="u", event_time="2010-12-05T09:00:00Z")
+    post(store, late)
+    noon = microseconds(datetime(2010, 12, 5, 12, tzinfo=UTC))
+    assert items(store, "u", beyond=Covered(seen, noon, seen)) == ["open", "late"]
+    assert items(store, "u", beyond=Covered(seen, noon)) == ["open", "late"]
+    assert items(store, "u", beyond=Covered(seen, noon + 3_600_000_000, seen + 1)) == ["late"]
+
+
+def test_a_store_keeps_its_id_and_another_has_another(store: EventStore, url: str, tmp_path: Path) -> None:
+    again, other = EventStore.open(url), EventStore.open(f"sqlite:///{tmp_path / 'other.db'}")
+    assert store.id == again.id != other.id
+    again.close()
+    other.close()
 
 
 def test_an_event_belongs_to_the_user_and_else_to_the_visitor(store: EventStore) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pipelines.actions.promote import PromotionResult, promote
 from pipelines.actions.rollback import rollback
 from pipelines.adapters.tracking import RunRecord, Version
 from pipelines.errors import ArtifactError, PromotionRefused
-from pipelines.storage import file_sha256, value_sha256, write_json
+from pipelines.storage import file_sha256, held, value_sha256, write_json
 
 
 class Killed(BaseException):
@@ -216,10 +218,11 @@ def test_a_champion_that_changed_since_the_verdict_is_refused(
     assert serving(home) == "served a"
 
 
+KILLS = ("before", "after")
 STEPS = ["store", "record", "register", "challenger", "package", "settle", "write"]
 
 
-@pytest.mark.parametrize("moment", [f"{when} {step}" for step in STEPS for when in ("before", "after")])
+@pytest.mark.parametrize("moment", [f"{when} {step}" for step in STEPS for when in KILLS])
 def test_a_kill_at_any_step_leaves_a_whole_champion_and_the_next_try_ends_alike(
     moment: str, home: Path, tmp_path: Path, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,17 +340,39 @@ def test_a_rollback_brings_the_previous_champion_back_and_a_second_undoes_it(
     assert actions[2]["reason"] == "complaints"
 
 
-def test_a_rollback_killed_before_the_pointer_moves_is_repeated_to_the_same_end(
+@pytest.mark.parametrize("moment", [f"{when} {step}" for step in ("intend", "write", "registry") for when in KILLS])
+def test_a_rollback_killed_at_any_step_is_finished_by_the_same_command(
+    moment: str, home: Path, tmp_path: Path, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_champions(home, tmp_path)
+    when, step = moment.split()
+    owner, name = (registry, "point") if step == "registry" else (champion, step)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed(getattr(owner, name), after=when == "after"))
+        with pytest.raises(Killed):
+            rollback(home=home)
+    moved = step == "registry" or moment == "after write"
+    assert serving(home) == ("served a" if moved else "served b")
+    assert rollback(home=home).version == 1
+    assert serving(home) == "served a"
+    assert registry.alias == {"champion": 1, "previous_champion": 2}
+    assert rollback(home=home).version == 2
+
+
+def test_a_rollback_serves_although_the_registry_is_away_and_tells_it_later(
     home: Path, tmp_path: Path, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_champions(home, tmp_path)
+
+    def away(*_: Any) -> None:
+        raise ConnectionError("no route to the registry")
+
     with monkeypatch.context() as patch:
-        patch.setattr(champion, "write", killed(champion.write, after=False))
-        with pytest.raises(Killed):
+        patch.setattr(registry, "point", away)
+        with pytest.raises(ArtifactError, match=r"version 1 serves now, but the registry could not be told.*no route"):
             rollback(home=home)
-    assert serving(home) == "served b"
+    assert (serving(home), registry.alias["champion"]) == ("served a", 2)
     assert rollback(home=home).version == 1
-    assert serving(home) == "served a"
     assert registry.alias == {"champion": 1, "previous_champion": 2}
 
 
@@ -386,3 +411,63 @@ def test_the_pointer_survives_that_home_is_moved(home: Path, tmp_path: Path, reg
 def test_the_same_candidate_is_one_look_however_often_it_is_judged(home: Path) -> None:
     assert [champion.look(home, 1, name) for name in ("x", "y", "x", "z", "y")] == [1, 2, 1, 3, 2]
     assert champion.look(home, 2, "z") == 1
+
+
+def many_champions(home: Path, root: Path, names: str, *, keep: int) -> list[str]:
+    ids: list[str] = []
+    for name in names:
+        artifacts = run(root, name, champion_id=ids[-1] if ids else None)
+        done = do(home, artifacts, keep=keep)
+        ids.append(done.bundle_id)
+        folder = home / "var" / "bundles" / done.bundle_id
+        os.utime(folder, ns=(folder.stat().st_atime_ns, time.time_ns()))  # coarse clocks of file systems
+        time.sleep(0.02)
+    return ids
+
+
+def kept(home: Path) -> set[str]:
+    return {path.name for path in (home / "var" / "bundles").iterdir()}
+
+
+def test_after_a_promotion_only_champion_previous_and_the_newest_promotions_are_kept(
+    home: Path, tmp_path: Path, registry: MemoryRegistry
+) -> None:
+    ids = many_champions(home, tmp_path, "abcde", keep=3)
+    assert kept(home) == set(ids[2:])
+
+
+def test_what_a_rollback_left_as_champion_and_previous_is_never_removed(
+    home: Path, tmp_path: Path, registry: MemoryRegistry
+) -> None:
+    ids = many_champions(home, tmp_path, "abc", keep=5)
+    rollback(home=home, version=1)
+    done = do(home, run(tmp_path, "d", champion_id=ids[0]), keep=1)
+    assert done.previous == 1
+    assert kept(home) == {ids[0], done.bundle_id}
+    assert rollback(home=home).version == 1
+
+
+def test_a_bundle_in_use_stays_until_the_next_promotion(home: Path, tmp_path: Path, registry: MemoryRegistry) -> None:
+    ids = many_champions(home, tmp_path, "ab", keep=1)
+    with held(home / "var" / "bundles" / ids[0] / "bundle"):
+        third = do(home, run(tmp_path, "c", champion_id=ids[1]), keep=1)
+        assert third.removed == ()
+    time.sleep(0.02)
+    fourth = do(home, run(tmp_path, "d", champion_id=third.bundle_id), keep=1)
+    assert set(fourth.removed) == set(ids)
+
+
+def test_half_copies_of_killed_promotions_are_cleared_away(
+    home: Path, tmp_path: Path, registry: MemoryRegistry
+) -> None:
+    (home / "var" / "bundles" / ".half.partial").mkdir(parents=True)
+    done = do(home, run(tmp_path, "a"), keep=1)
+    assert kept(home) == {done.bundle_id}
+
+
+def test_half_a_line_in_the_history_costs_that_line_only(home: Path, tmp_path: Path, registry: MemoryRegistry) -> None:
+    two_champions(home, tmp_path)
+    with (champion.folder(home) / "history.jsonl").open("a") as history:
+        history.write('{"action": "pro')
+    assert rollback(home=home).version == 1
+    assert [move["action"] for move in champion.moves(home)] == ["promote", "promote", "rollback"]

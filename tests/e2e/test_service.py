@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,96 +18,11 @@ from benchmarks.made_bundle import make
 from pipelines.bundle import Bundle
 from pipelines.ranking import RankRequest
 from serving.routes import OPERATIONS
+from tests.e2e.server import Server, serving
 
-ROOT = Path(__file__).parents[2]
 KEYS = {"read": "reader-key-0123456789", "write": "writer-key-0123456789", "admin": "admins-key-0123456789"}
 
 pytestmark = pytest.mark.e2e
-
-
-@dataclass
-class Server:
-    port: int
-    process: subprocess.Popen[bytes]
-    home: Path
-    key: str | None = None
-
-    def ask(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        used = {"X-API-Key": key or self.key or "", **(headers or {})}
-        connection.request(method, path, sent, used)
-        answer = connection.getresponse()
-        raw = answer.read()
-        connection.close()
-        is_json = "json" in (answer.headers["content-type"] or "")
-        return answer.status, json.loads(raw) if is_json else raw.decode(), answer.headers
-
-    def post(self, path: str, body: Any, **options: Any) -> Any:
-        status, value, _ = self.ask("POST", path, body, **options)
-        assert status in {200, 202}, value
-        return value
-
-    def ids(self, **body: Any) -> list[str]:
-        return [item["id"] for item in self.post("/v1/recommend", {"explore": False, **body})["items"]]
-
-    def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(sign)
-        return self.process.wait(timeout=30)
-
-    def family(self) -> list[int]:
-        """The supervisor and its workers."""
-        listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
-        return [self.process.pid, *(pid for pid, parent in pairs if parent == self.process.pid)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def serving(home: Path, *, workers: int = 1, key: str | None = None, **environ: str) -> Iterator[Server]:
-    port = free_port()
-    home.mkdir(parents=True, exist_ok=True)
-    variables = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("FUSELINE_")},
-        "FUSELINE_HOME": str(home),
-        "BENTOML_HOME": str(home / "var" / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_CONFIG_OPTIONS": f"services.fuseline.workers={workers}",
-        **environ,
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Fuseline", "--port", str(port)]
-    log = home / "service.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out, start_new_session=True)
-    server = Server(port, process, home, key)
-    try:
-        _wait(server, log)
-        yield server
-    finally:
-        if process.poll() is None:
-            server.stop()
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _wait(server: Server, log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert server.process.poll() is None, log.read_text()
-        try:
-            if server.ask("GET", "/readyz")[0] == 200:
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -375,12 +284,6 @@ def test_what_was_acknowledged_survives_kill_9_and_the_next_start_knows_it(bundl
         family = again.family()
         again.stop(signal.SIGINT)
         assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
-
-
-def test_without_bundle_it_says_what_to_run_and_ends(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="make demo") as caught, serving(tmp_path) as server:
-        server.stop()
-    assert "Traceback" not in str(caught.value)
 
 
 def test_elsewhere_than_on_loopback_it_demands_keys(bundle: Path, tmp_path: Path) -> None:

@@ -138,3 +138,13 @@ def test_records_are_left_alone_while_dvc_is_at_work(tmp_path: Path) -> None:
         assert remove_torn_files(tmp_path) == []
         assert running.exists()
     assert remove_torn_files(tmp_path) == [".dvc/tmp/rwlock"]
+
+
+def test_collect_without_a_store_says_so_and_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSELINE_HOME", str(tmp_path))
+    monkeypatch.delenv("FUSELINE_EVENTS_URL", raising=False)
+    done = CliRunner().invoke(app, ["collect"])
+    assert (done.exit_code, "nothing to collect yet" in done.output) == (0, True)
+    as_json = CliRunner().invoke(app, ["collect", "--json"])
+    assert json.loads(as_json.output) == {"changed": [], "rows": 0, "seq": 0, "store": None, "until": None}
+    assert CliRunner().invoke(app, ["collect", "--until", "noon"]).exit_code == 2

@@ -9,11 +9,12 @@ import pytest
 
 from benchmarks.made_bundle import AS_OF, make
 from pipelines.bundle import Bundle
+from pipelines.feedback import microseconds
 from pipelines.ranking import RankRequest
 from serving import handlers, history
 from serving.event_schemas import rows
 from serving.event_store import EventStore, RecentEvent
-from serving.history import microseconds, whose
+from serving.history import whose
 from serving.schemas import RankRequest as ScoreRequest
 from serving.schemas import RecommendRequest
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import ibis.expr.types as ir
 
+from pipelines import feedback
 from pipelines.contracts import EVENTS
 from pipelines.errors import InputError
 from pipelines.ingestion.canonical import scans, shapes
@@ -38,6 +39,11 @@ class _Origin:
     source: Source
     root: Path
     number: int
+
+    def path(self, file: SnapshotFile) -> Path:
+        """Where a file lies; a partition of feedback that was replaced since the snapshot is still kept elsewhere."""
+        path = self.root / file.path
+        return path if path.exists() or self.number == 0 else feedback.kept_copy(self.root, file.path) or path
 
     def label(self, path: str) -> str:
         """SQL for a file's path below the root."""
@@ -98,7 +104,7 @@ class Reader:
     ) -> None:
         self.database.run(f"SET preserve_insertion_order = {str(numbered).lower()}")
         for scan in _scans([(self._shape(origin, file), file) for file in files]):
-            scanned = scans.scan(scan.shape, [origin.root / file.path for file in scan.files], numbered=numbered)
+            scanned = scans.scan(scan.shape, [origin.path(file) for file in scan.files], numbered=numbered)
             query = scans.typed(scan.shape, origin.source, scanned)
             label = origin.label("_path")
             try:
@@ -113,7 +119,7 @@ class Reader:
             self.progress(sum(file.bytes for file in scan.files))
 
     def _shape(self, origin: _Origin, file: SnapshotFile) -> shapes.Shape:
-        path, source = origin.root / file.path, origin.source
+        path, source = origin.path(file), origin.source
         if not path.is_file() or path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
             raise InputError(
                 f"{file.path} is not what the snapshot recorded",

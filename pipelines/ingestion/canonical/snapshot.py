@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipelines import feedback as partitions
 from pipelines.errors import ArtifactError, InputError
 from pipelines.ingestion.canonical.adapter import Adapter, adapter
 from pipelines.params import DataParams
@@ -18,8 +20,10 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 NOTES = (".md", ".txt")
 """Files that people leave beside data; they are passed over in silence."""
 
-FEEDBACK = "var/feedback"
-"""Where below ``FUSELINE_HOME`` the partitions lie that the service's events were collected into."""
+
+def feedback_root() -> Path:
+    """The folder whose :data:`FEEDBACK` is read: the run's workspace with its mirror, else ``FUSELINE_HOME``."""
+    return Path(os.environ.get("FUSELINE_WORKSPACE") or os.environ.get("FUSELINE_HOME") or ".")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,10 @@ class SnapshotFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything a run reads; paths of ``files`` are below ``path``, those of ``feedback`` below ``FUSELINE_HOME``."""
+    """Everything a run reads; paths of ``files`` are below ``path``, those of ``feedback`` below ``FUSELINE_HOME``.
+
+    ``collected`` says which events of which store the feedback holds, as ``pipelines.feedback`` records it.
+    """
 
     adapter: str
     path: str
@@ -42,6 +49,7 @@ class Snapshot:
     files: tuple[SnapshotFile, ...]
     feedback: tuple[SnapshotFile, ...]
     ignored: tuple[str, ...]
+    collected: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON-able value; equal data give an equal value on every machine."""
@@ -52,6 +60,7 @@ class Snapshot:
             "files": [vars(file) for file in self.files],
             "feedback": [vars(file) for file in self.feedback],
             "ignored": list(self.ignored),
+            "collected": self.collected,
         }
 
     @classmethod
@@ -70,6 +79,7 @@ class Snapshot:
                 tuple(SnapshotFile(**file) for file in value["files"]),
                 tuple(SnapshotFile(**file) for file in value["feedback"]),
                 tuple(value["ignored"]),
+                value["collected"],
             )
         except (KeyError, TypeError) as error:
             raise ArtifactError(
@@ -77,31 +87,63 @@ class Snapshot:
             ) from None
 
 
-def take(data: DataParams, *, home: Path) -> Snapshot:
+def take(data: DataParams, *, home: Path, root: Path = Path()) -> Snapshot:
     """Look at the export and at the feedback partitions below ``home``.
+
+    Args:
+        data: the parameters.
+        home: below which the feedback lies.
+        root: of the project; a relative ``data.path`` starts there.
 
     Raises:
         InputError: when the folder is missing, or holds no file that the adapter reads.
         ParamsError: when there is no such adapter.
     """
     reads = adapter(data.adapter)
-    root = Path(data.path)
-    if not root.is_dir():
+    export = root / data.path
+    if not export.is_dir():
         raise InputError(
             f"data.path {data.path!r} is not a folder",
-            found="a file" if root.exists() else "nothing there",
+            found="a file" if export.exists() else "nothing there",
             wanted=reads.layout,
             do="correct data.path in params.yaml, or put the export there",
         )
-    files, ignored = _sorted_out(root, reads)
+    files, ignored = _sorted_out(export, reads)
     _check_complete(data, reads, files)
-    feedback = [
-        _described(path, "events", f"{FEEDBACK}/{path.relative_to(home / FEEDBACK).as_posix()}")
-        for path in _visible_files(home / FEEDBACK)
-        if path.suffix.lower() == ".parquet"
-    ]
+    feedback, collected = _feedback(home)
     as_of = data.as_of.isoformat() if data.as_of else None
-    return Snapshot(data.adapter, Path(data.path).as_posix(), as_of, tuple(files), tuple(feedback), tuple(ignored))
+    path = Path(data.path).as_posix()
+    return Snapshot(data.adapter, path, as_of, tuple(files), feedback, tuple(ignored), collected)
+
+
+def _feedback(home: Path) -> tuple[tuple[SnapshotFile, ...], dict[str, Any]]:
+    """The partitions that count, and the record that says so, both of one moment.
+
+    Raises:
+        ArtifactError: a partition is gone.
+    """
+    root = home / partitions.FEEDBACK
+    record = partitions.read(home)
+    while True:
+        paths = {path.relative_to(root).as_posix(): path for path in _visible_files(root)}
+        counting = [
+            name for name in paths if name.lower().endswith(".parquet") and not partitions.superseded(name, record)
+        ]
+        wanted = {one.path for entry in (record or {}).values() for one in entry.partitions}
+        try:
+            found = tuple(_described(paths[name], "events", f"{partitions.FEEDBACK}/{name}") for name in counting)
+        except FileNotFoundError:
+            found = None
+        before, record = record, partitions.read(home)
+        if found is None or record != before:
+            continue  # a collection goes on beside us: look again
+        if lost := sorted(wanted - {file.path.removeprefix(f"{partitions.FEEDBACK}/") for file in found}):
+            raise ArtifactError(
+                f"{root} has lost {lost[0]}",
+                found=f"{len(lost)} partitions of {partitions.COLLECTED} are not there",
+                do=f"restore them, or remove the folders dt=… and {partitions.COLLECTED}, and run `fuseline collect`",
+            )
+        return found, {store: entry.as_json() for store, entry in (record or {}).items()}
 
 
 def _sorted_out(root: Path, reads: Adapter) -> tuple[list[SnapshotFile], list[str]]:

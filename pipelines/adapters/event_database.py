@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from serving.event_tables import METADATA
+from pipelines.adapters.event_tables import METADATA, STORE
+from pipelines.errors import ArtifactError
 
 BUSY_TIMEOUT_MS = 30_000
 """How long SQLite waits for a writer outside of this service (a backup, an erasure) before it gives up."""
@@ -23,6 +26,19 @@ WRITERS_LOCK = 0x4675_7365
 
 PARAMETERS_A_STATEMENT = 20_000
 """SQLite takes 32,766 and PostgreSQL 65,535 parameters at most."""
+
+
+def exists(url: str) -> bool:
+    """Whether there is anything to open: False for an SQLite file that nobody has made yet."""
+    parsed = make_url(url)
+    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "events.db").exists()
+
+
+def unusable(url: str, error: Exception) -> ArtifactError:
+    """What to say of a store that cannot be reached or used; never its password."""
+    shown = make_url(url).render_as_string(hide_password=True) if "://" in url else url
+    found = str(getattr(error, "orig", None) or error).splitlines()[0]
+    return ArtifactError(f"the event store {shown} cannot be opened", found=found, do="correct FUSELINE_EVENTS_URL")
 
 
 class Transaction:
@@ -70,10 +86,26 @@ class Database:
         self._local = threading.local()
         self.embedded = turns is not None
         self.placeholder = "?" if self.embedded else "%s"
+        self.id = ""
 
     @classmethod
-    def open(cls, url: str) -> Database:
-        """Connect and make missing tables; SQLite's folder is made too."""
+    def open(cls, url: str, *, make: bool = True) -> Database:
+        """Connect and make missing tables; SQLite's folder is made too.
+
+        Args:
+            url: SQLAlchemy URL.
+            make: False only reads; :attr:`id` is then empty where there are no tables.
+
+        Raises:
+            ArtifactError: when the database cannot be reached or used.
+        """
+        try:
+            return cls._open(url, make=make)
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            raise unusable(url, error) from error
+
+    @classmethod
+    def _open(cls, url: str, *, make: bool) -> Database:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
             engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
@@ -85,8 +117,17 @@ class Database:
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_immediate)
             database = cls(engine, path.with_name(path.name + ".turn"))
+        if not make:
+            with database.snapshot() as connection:
+                if inspect(connection).has_table(STORE.name):
+                    database.id = connection.scalar(select(STORE.c.id)) or ""
+            return database
         with database.turn() as connection:
             METADATA.create_all(connection)
+            for table in METADATA.tables.values():  # a store of an earlier release lacks the newer indexes
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
+            database.id = connection.scalar(select(STORE.c.id)) or _named(connection)
         return database
 
     @contextlib.contextmanager
@@ -107,6 +148,15 @@ class Database:
             fcntl.flock(turn, fcntl.LOCK_EX)
             with self._engine.begin() as connection:
                 yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Read the state of one moment, beside writers; results may be streamed."""
+        engine = self._engine.execution_options(fuseline_reads=True)
+        if not self.embedded:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.connect() as connection, connection.begin():
+            yield connection
 
     def read(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """Rows of one statement on this thread's own connection, connecting again once if it was lost."""
@@ -155,4 +205,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     """Take the write lock at once: a lock taken half-way through could not be waited for."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get("fuseline_reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _named(connection: Connection) -> str:
+    drawn = secrets.token_hex(8)
+    connection.execute(insert(STORE).values(id=drawn))
+    return drawn

@@ -42,6 +42,7 @@ EVENTS = Table(
     Column("received_at", BigInteger(), nullable=False),
     UniqueConstraint(*contracts.EVENTS.key),
     Index("events_by_history", "history_id", "seq"),
+    Index("events_by_time", "event_time"),
     sqlite_autoincrement=True,
 )
 """``seq`` is the order of arrival and never used twice. ``history_id`` is whose history the row belongs to
@@ -55,6 +56,9 @@ LINKS = Table(
     Column("user_id", Text(), nullable=False),
 )
 """The user whom a visitor turned out to be, by the newest event that carried both."""
+
+STORE = Table("store", METADATA, Column("id", Text(), primary_key=True))
+"""One row: an id drawn when the store was made, which moves with it to another address."""
 
 IMPRESSIONS = Table(
     "impressions",
@@ -72,6 +76,7 @@ IMPRESSIONS = Table(
     Column("first_position", Integer(), nullable=False),
     Column("items", Text(), nullable=False),
     Column("propensities", Text(), nullable=False),
+    Index("impressions_by_time", "shown_at"),
     sqlite_autoincrement=True,
 )
 """One row a list shown: ``items`` and ``propensities`` are JSON arrays in order of position."""
