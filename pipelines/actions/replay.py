@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -31,6 +30,7 @@ from pipelines.actions.collect import collect
 from pipelines.actions.runs import worktree
 from pipelines.actions.runs.places import Run
 from pipelines.actions.runs.whole import run_whole
+from pipelines.actions.served import wait_until_served
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.evaluation.metrics import LIST_LENGTH
@@ -46,6 +46,7 @@ SERVICE = "serving.service:Fuseline"
 FOLLOW_SECONDS = 60.0
 """How long the service gets to serve a promoted version; it takes a second or two."""
 
+PAGE = "replay.html"
 SEED = 7
 """Of the bootstrap."""
 
@@ -106,13 +107,15 @@ def play(replay: Replay, checkout: Path, *, say: Say) -> dict[str, Any]:
         for number, day in enumerate(replay.period.days(), 1):
             orders = log.orders.get(day, ())
             if not replay.day_file(day).exists():
-                played = _play_day(replay, log, day, owned, {RETRAINED: retrained, FROZEN: frozen}, target)
+                played = _play_day(replay, log, day, owned, {RETRAINED: retrained, FROZEN: frozen})
                 say(f"{day}: {played}")
             for order in orders:
                 if order.history_id:
                     owned[order.history_id] = owned.get(order.history_id, frozenset()) | order.items
             if number % replay.every == 0 and day + ONE_DAY < replay.period.end:
-                _follow(retrained, _turn(replay, day + ONE_DAY, say), say)
+                _turn(replay, day + ONE_DAY, say)
+                found = wait_until_served(replay.home, retrained.address, seconds=FOLLOW_SECONDS)
+                say(f"{day + ONE_DAY}: the service answers with version {found.version}")
     return _measure(replay)
 
 
@@ -195,22 +198,8 @@ def _services(replay: Replay) -> Iterator[tuple[Shop, Shop]]:
         yield Shop(one.address), Shop(other.address)
 
 
-def _follow(shop: Shop, turn: dict[str, Any], say: Say) -> None:
-    """Wait until the running service answers with the champion of a turn.
-
-    Raises:
-        ArtifactError: when it does not within :data:`FOLLOW_SECONDS`.
-    """
-    give_up = time.monotonic() + FOLLOW_SECONDS
-    while (version := shop.serving()) != turn["serves"]:
-        if time.monotonic() > give_up:
-            raise ArtifactError("the service does not follow its champion", found=version, wanted=turn["serves"])
-        time.sleep(0.2)
-    say(f"{turn['as_of']}: the service answers with version {version}")
-
-
 def _play_day(
-    replay: Replay, log: Log, day: date, owned: Mapping[str, frozenset[str]], shops: Mapping[str, Shop], target: str
+    replay: Replay, log: Log, day: date, owned: Mapping[str, frozenset[str]], shops: Mapping[str, Shop]
 ) -> str:
     """Ask for everybody who bought something, post the orders, add to the export; says what was played."""
     orders = log.orders.get(day, ())
@@ -230,7 +219,7 @@ def _play_day(
             for system, answer in shown.items():
                 cited[system].setdefault(customer, answer)
     for system, shop in shops.items():
-        shop.tell(orders, target, cited[system])
+        shop.tell(orders, log.target, cited[system])
     write_day(replay.canonical, replay.folder / "shop", day=day)
     write_json(replay.day_file(day), [visit.as_json() for visit in visits])
     return f"{len(orders)} orders, {len(visits)} lists compared"
@@ -244,7 +233,7 @@ def _known(orders: Sequence[Order], owned: Mapping[str, frozenset[str]]) -> dict
     """Orders of customers who had bought before, by customer."""
     found: dict[str, list[Order]] = {}
     for order in orders:
-        if order.history_id in owned:
+        if order.history_id is not None and order.history_id in owned:
             found.setdefault(order.history_id, []).append(order)
     return found
 
@@ -261,5 +250,5 @@ def _measure(replay: Replay) -> dict[str, Any]:
         "turns": [read_json(path) for path in sorted((replay.folder / "turns").glob("*.json"))],
     }
     write_json(replay.folder / "replay.json", found)
-    write_text(replay.folder / "replay.html", report.page(found))
+    write_text(replay.folder / PAGE, report.page(found))
     return found

@@ -109,11 +109,13 @@ class Log:
     """The purchases of a period and what they are measured against.
 
     Attributes:
+        target: event type of a purchase: what the shop's models predict.
         orders: by day, in order of time.
         owned: items that each history had the target event with before the period.
         sold: items by day, counted over the orders of known histories, from :data:`POPULARITY_DAYS` before.
     """
 
+    target: str
     orders: Mapping[date, Sequence[Order]]
     owned: Mapping[str, frozenset[str]]
     sold: Mapping[date, Mapping[str, int]]
@@ -134,7 +136,7 @@ class Log:
             recent = named.filter((named.event_time >= since) & (named.event_time < end))
             sold = recent.mutate(day=recent.event_time.date()).group_by(["day", "item_id"]).agg(n=lambda t: t.count())
             counted = sold.order_by(["day", "item_id"]).to_pyarrow()
-        return cls(orders, _by_history(owned), _by_day(counted))
+        return cls(target, orders, _by_history(owned), _by_day(counted))
 
     def popular(self, day: date, n: int, *, without: frozenset[str] = frozenset()) -> list[str]:
         """Items most often bought in the days before, ties by id."""

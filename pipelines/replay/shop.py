@@ -33,7 +33,7 @@ class Shop:
 
     def __init__(self, address: str) -> None:
         """``address``: scheme, host and port."""
-        self._address = address
+        self.address = address
 
     def ask(self, order: Order, *, new_only: bool, n: int, at: datetime) -> Shown:
         """A list for the customer of an order, without exploration, so that a replay gives the same again."""
@@ -55,10 +55,6 @@ class Shop:
             raise ArtifactError("the service refused an order", found=answer["rejected"][0], do="look at its log")
         return int(answer["accepted"])
 
-    def serving(self) -> str:
-        """The version that answers now, asked as a stranger."""
-        return str(self._post("/v1/recommend", {"n": 1, "explore": False})["model_version"])
-
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Post JSON; a service that restarts or is short of its store is asked again a few times.
 
@@ -79,11 +75,11 @@ class Shop:
         except urllib.error.HTTPError as error:
             raise _refused(path, error) from None
         except OSError as error:
-            raise ArtifactError(f"{self._address} does not answer", found=error, do="start it again") from None
+            raise ArtifactError(f"{self.address} does not answer", found=error, do="start it again") from None
 
     def _once(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - the address is the caller's
-            self._address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            self.address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - as above
             found: dict[str, Any] = json.load(answer)
