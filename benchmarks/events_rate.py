@@ -32,7 +32,8 @@ from rich.table import Table
 from sqlalchemy import create_engine, make_url, text
 
 from benchmarks import load, made_bundle
-from benchmarks.started import Started, serving
+from benchmarks.started import serving
+from pipelines.service_process import Started
 from pipelines.storage import write_json
 
 EVENTS_A_SECOND = 1000

@@ -30,8 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import load, made_bundle
-from benchmarks.started import Started, serving
+from benchmarks.started import serving
 from pipelines.features.state import FeatureState
+from pipelines.service_process import Started
 from pipelines.storage import write_json
 
 

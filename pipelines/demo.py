@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
 import urllib.request
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -29,12 +25,9 @@ from pipelines.adapters import bento
 from pipelines.errors import ArtifactError
 from pipelines.evaluation.console import headline
 from pipelines.features.state import FeatureState
-from pipelines.foreground import stop
+from pipelines.service_process import serving
 from pipelines.stages.running import run
 from pipelines.storage import read_json
-
-START_SECONDS = 120.0
-"""The service is given up when it has not answered by then; it takes seconds on an idle machine."""
 
 WIDTH = 130
 """Columns of the tables where the output is not a terminal."""
@@ -57,39 +50,12 @@ def recently(features: FeatureState, user: int, n: int = 5) -> list[str]:
 
 @contextlib.contextmanager
 def packaged_service(tag: str, home: Path) -> Iterator[str]:
-    """Serve a Bento of ``home``'s store on a free loopback port; yields its address, then stops all its processes.
-
-    Raises:
-        ArtifactError: when it does not get ready; says its last words.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Serve a Bento of ``home``'s store with a state of its own; yields its address, then stops it."""
     with tempfile.TemporaryDirectory(prefix="fuseline-demo-") as state:
-        log = Path(state) / "service.log"
         environment = {k: v for k, v in bento.environment(home).items() if not k.startswith("FUSELINE_")}
         environment |= {"FUSELINE_HOME": state, "PYTHONPATH": ""}
-        command = [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
-        with log.open("wb") as stream:
-            service = subprocess.Popen(  # noqa: S603 - our own service
-                command, cwd=state, env=environment, stdout=stream, stderr=stream, start_new_session=True
-            )
-        try:
-            _wait_until_ready(service, f"http://127.0.0.1:{port}", log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            stop(service)
-
-
-def _wait_until_ready(service: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    give_up = time.monotonic() + START_SECONDS
-    while time.monotonic() < give_up and service.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            urllib.request.urlopen(f"{address}/readyz", timeout=5).close()  # noqa: S310 - our own address
-            return
-        time.sleep(0.2)
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-    raise ArtifactError("the packaged service did not get ready", found=" / ".join(said), do="`make serve` shows more")
+        with serving(tag, environment=environment, cwd=Path(state), log=Path(state) / "service.log") as started:
+            yield started.address
 
 
 def ask(address: str, body: dict[str, Any]) -> dict[str, Any]:

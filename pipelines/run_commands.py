@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,7 +128,33 @@ def close(*, run_id: RunId) -> None:
     typer.echo(action(_run(run_id), Path.cwd(), keep=True, now=_now()))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (run, fresh, package, served)
+def replay(
+    *,
+    start: Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD; the log before it is the export.")],
+    end: Annotated[str, typer.Option("--to", help="The day after the last.")],
+    every: Annotated[int, typer.Option(min=1, help="Days from one retraining to the next.")] = 7,
+    folder: Annotated[Path | None, typer.Option(help="Where all of it lies; the same folder goes on.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play a period of real purchases against the service, retrained and frozen, and compare."""
+    from rich.console import Console
+
+    from pipelines.actions import replay as action
+    from pipelines.replay import report
+    from pipelines.replay.log import Period
+
+    period = Period(_day("--from", start), _day("--to", end))
+    lies = folder or champion.home_from_environment() / "var" / "replay" / f"{start}_{end}_{every}d"
+    found = action.play(action.Replay(lies.absolute(), period, every), Path.cwd(), say=_say)
+    if as_json:
+        _print(found)
+        return
+    for table in report.tables(found):
+        Console().print(table)
+    typer.echo(f"report: {lies / action.PAGE}")
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (run, fresh, package, served, replay)
 OF_A_WORKSPACE: dict[str, Callable[..., None]] = {
     "open": open_workspace,
     "stage": stage,
@@ -155,6 +181,13 @@ def _run(name: str) -> Run:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _day(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r} is no day; write 2010-11-03") from None
 
 
 def _time(text: str | None) -> datetime | None:

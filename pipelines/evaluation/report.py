@@ -15,6 +15,8 @@ from pipelines.evaluation.charts import Dot, Line
 from pipelines.evaluation.protocol import FUSED
 
 TEMPLATE = "report.html.j2"
+STYLE = "page.css"
+"""Look of every report; templates include it."""
 SURFACE_NAMES = {
     Surface.RECOMMEND: ("Recommendations", "all items, bought ones included"),
     Surface.RECOMMEND_NEW: ("New to the user", "only items that the user has not bought"),
