@@ -10,13 +10,24 @@ from typing import Any
 
 import fuseline_settings as settings
 from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from fuseline_alerts import log
 from fuseline_commands import FuselineCommand
 
 
-@task(retries=0)
+class Monitor(FuselineCommand):
+    """Measure, once something serves."""
+
+    def execute(self, context: Any) -> Any:
+        """Skip before the first promotion."""
+        if not settings.has_champion():
+            raise AirflowSkipException("there is no champion yet")
+        return super().execute(context)
+
+
+@task(retries=0, on_failure_callback=log)
 def alerts(found: Any) -> int:
-    """Fail when something is out of its limits; the failure's callback tells it."""
+    """Fail when something is out of its limits; the command has told the webhook by then."""
     raised = list((found if isinstance(found, dict) else {}).get("alerts") or [])
     if raised:
         raise AirflowFailException(f"{len(raised)} alerts: " + "; ".join(map(in_words, raised)))
@@ -38,5 +49,5 @@ with DAG(
     default_args=settings.task_defaults(),
     **settings.dag_settings(__doc__),
 ) as dag:
-    monitor = FuselineCommand(task_id="monitor", arguments=["monitor", "--json"], doc_md="Measure; changes nothing.")
+    monitor = Monitor(task_id="monitor", arguments=["monitor", "--json"], doc_md="Measure; changes nothing.")
     alerts(monitor.output)

@@ -27,6 +27,11 @@ def home() -> Path:
     return Path(os.environ.get("FUSELINE_HOME") or CHECKOUT)
 
 
+def has_champion() -> bool:
+    """Whether anything was promoted yet."""
+    return (home() / "var" / "champion" / "current.json").exists()
+
+
 def python() -> str:
     """The interpreter that has the pipeline's libraries: ``FUSELINE_PYTHON``, else Airflow's own."""
     return os.environ.get("FUSELINE_PYTHON") or sys.executable

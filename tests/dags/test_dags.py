@@ -42,6 +42,7 @@ ATTEMPTS: dict[str, dict[str, Any]] = {
     "nothing landed": {"dag": "fuseline_feedback", "task": "landed", "argument": {"changed": []}},
     "landed": {"dag": "fuseline_feedback", "task": "landed", "argument": {"changed": [{"day": "2010-11-03"}]}},
     "alerts": {"dag": "fuseline_monitoring", "task": "alerts", "argument": {"alerts": [{"message": "drift of price"}]}},
+    "nothing serves": {"dag": "fuseline_monitoring", "task": "monitor"},
     "calm": {"dag": "fuseline_monitoring", "task": "alerts", "argument": {"alerts": []}},
     "champion stays": {"dag": "fuseline_release", "task": "move", "params": {"action": "promote", "version": None}},
     "rolled back": {
@@ -62,6 +63,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "SCARF_ANALYTICS": "false",
+        "FUSELINE_HOME": str(tmp_path_factory.mktemp("home")),
         "FUSELINE_SCHEDULE_TRAINING": "*/10 * * * *",
     }
     done = subprocess.run(
@@ -202,6 +204,10 @@ def test_training_is_due_only_when_a_partition_landed(attempts: dict[str, Any]) 
 def test_an_alert_makes_its_task_red_and_names_what_is_wrong(attempts: dict[str, Any]) -> None:
     assert attempts["alerts"] == {"raises": "AirflowFailException", "says": "1 alerts: drift of price"}
     assert attempts["calm"] == {"value": 0}
+
+
+def test_before_the_first_promotion_there_is_nothing_to_monitor(attempts: dict[str, Any]) -> None:
+    assert attempts["nothing serves"] == {"raises": "AirflowSkipException", "says": "there is no champion yet"}
 
 
 def test_a_release_that_a_promotion_started_leaves_the_champion_where_it_is(attempts: dict[str, Any]) -> None:
