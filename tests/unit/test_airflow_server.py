@@ -6,11 +6,12 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from pipelines.airflow_server import check_port, environment, kept_secret, only_one
+from pipelines.airflow_server import MOST_ENDS, Components, check_port, environment, kept_secret, only_one
 from pipelines.errors import ArtifactError
 
 
@@ -77,3 +78,24 @@ print("ended")
     assert done.stdout == "ended\n", done.stderr
     status = Path(f"/proc/{note.read_text()}/stat")  # one that ended may wait to be noticed, as a zombie
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_component_that_ends_is_started_again_and_one_that_ends_each_time_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def start(self: Components, name: str) -> None:
+        started.append(name)
+        self.parts[name] = subprocess.Popen(["false"], stdout=subprocess.PIPE, text=True)
+        self.parts[name].wait()
+
+    monkeypatch.setattr(Components, "start", start)
+    (tmp_path / "scheduler.log").write_text("the database is locked\n")
+    components = Components(1, {"AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path)}, threading.Event())
+    components.start("scheduler")
+    components.tend()
+    assert started == ["scheduler", "scheduler"]
+    with pytest.raises(ArtifactError, match=r"scheduler ends again and again; found: the database is locked"):
+        for _ in range(MOST_ENDS + 1):
+            components.tend()
