@@ -59,7 +59,7 @@ def outage(bundle: Bundle, url: str, proxy: Proxy, *, seconds: float) -> None:
     """Cut PostgreSQL away from a running service for so long, and ask it all the while."""
     store = EventStore.open(url)
     app = application()
-    app.state.runtime = Runtime(store, None, replay=False, served=Served(bundle, "1", "test"))
+    app.state.runtime = Runtime(store, None, replay=False, served=Served(bundle, "1", "test", Path()))
     client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
     acknowledged = []
 

@@ -225,8 +225,10 @@ def test_all_documented_routes_are_served_and_all_served_ones_documented(server:
     table = {(operation.method, operation.path) for operation in OPERATIONS}
     assert documented == table | {("GET", "/"), ("GET", "/openapi.json")}
     for method, path in documented - {("POST", "/v1/models/rollback")}:
-        status, _, _ = server.ask(method, path.replace("{item_id}", "a").replace("{version}", "x"))
-        assert status not in {404, 405}, (method, path)
+        status, answer, _ = server.ask(method, path.replace("{item_id}", "a").replace("{version}", "x"))
+        missing = status == 404 and "field" not in answer  # an erasure that nobody asked for names its field
+        assert status != 405, (method, path)
+        assert not missing, (method, path)
 
 
 def test_bentoml_answers_its_own_routes_and_shows_our_metrics(server: Server) -> None:
