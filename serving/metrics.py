@@ -76,8 +76,8 @@ class BundleMetrics:
         )
         self._loaded = Gauge(
             "fuseline_bundle_loaded_timestamp_seconds",
-            "When the served bundle was put into service",
-            multiprocess_mode="livemin",
+            "When a worker put the bundle that it serves into service",
+            multiprocess_mode="liveall",
         )
         self._swaps = Counter("fuseline_bundle_swaps_total", "Bundles put into service after the first")
         self._refused = Counter("fuseline_bundle_refused_total", "Bundles that could not be loaded")
@@ -85,12 +85,12 @@ class BundleMetrics:
 
     def serving(self, served: Served) -> None:
         """A worker serves this bundle from now on."""
+        self._as_of.set(served.bundle.as_of.timestamp())
+        self._loaded.set_to_current_time()
         if self._shown is not None:
             self._shown.set(0)
         self._shown = self._info.labels(served.version, served.bundle_id)
         self._shown.set(1)
-        self._as_of.set(served.bundle.as_of.timestamp())
-        self._loaded.set_to_current_time()
 
     def swapped(self, served: Served) -> None:
         """The champion moved, and the worker followed."""

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -115,10 +115,11 @@ async def recommend(call: Call) -> Response:
 
     of, past, fallback = await call.reading(read)
     ranking = handlers.recommend(request, bundle=served.bundle, history=past, token=call.token)
+    ranking = replace(ranking, fallback=fallback or ranking.fallback)
     shown_at = None if request.event_time is None else microseconds(request.event_time)
     _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
-    return call.answer({"items": items}, fallback=fallback or ranking.fallback)
+    return call.answer({"items": items}, fallback=ranking.fallback)
 
 
 def _show(

@@ -163,6 +163,18 @@ def test_a_list_shown_is_stored_within_a_second(server: Server) -> None:
     assert found[4:] == (answer["model_version"], "u001")
 
 
+def test_an_impression_says_why_a_list_is_simpler_and_what_it_took_and_metrics_count_it(server: Server) -> None:
+    answer = server.post("/v1/recommend", {"user_id": "never met"})
+    time.sleep(1)
+    with sqlite3.connect(server.home / "var/events/events.db") as connection:
+        query = "SELECT fallback, took_ms FROM impressions WHERE attribution_token = ?"
+        fallback, took_ms = connection.execute(query, (answer["attribution_token"],)).fetchone()
+    assert fallback == answer["fallback"] == "unknown_user"
+    assert 0 < took_ms <= answer["took_ms"]
+    _, metrics, _ = server.ask("GET", "/metrics")
+    assert 'fuseline_fallbacks_total{reason="unknown_user",route="/v1/recommend"}' in metrics
+
+
 BAD = [
     ("/v1/recommend", {"n": 0}, "n"),
     ("/v1/recommend", {"n": 101}, "n"),

@@ -78,12 +78,17 @@ def counted(server: Server, name: str) -> float:
 
 
 def all_serve(server: Server, version: int, *, workers_wanted: int = 2) -> float:
-    """Seconds until every worker serves a version."""
-    started = time.monotonic()
-    while time.monotonic() < started + 30:
+    """Wait until every worker serves a version; seconds from the pointer's move to the last worker's swap.
+
+    By the workers' own time stamps: how soon this test is answered says more of the machine.
+    """
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         found = workers(server)
         if len(found) == workers_wanted and set(found.values()) == {str(version)}:
-            return time.monotonic() - started
+            page = server.ask("GET", "/metrics")[1]
+            loaded = re.findall(r"^fuseline_bundle_loaded_timestamp_seconds\{.*\} (\S+)$", page, re.MULTILINE)
+            return max(map(float, loaded)) - champion.pointer_file(server.home).stat().st_mtime
         time.sleep(0.05)
     raise AssertionError(f"not every worker serves version {version}: {workers(server)}")
 
@@ -131,7 +136,7 @@ def test_promotion_command_and_http_move_the_champion_of_a_real_registry_under_t
             for path, version in (("rollback", 1), ("2/promote", 2), ("rollback", 1)):
                 thread = threading.Thread(target=server.post, args=(f"/v1/models/{path}", None))
                 thread.start()
-                all_serve(server, version)  # the pointer goes first: before the registry has answered
+                assert all_serve(server, version) < WITHIN_S  # the pointer goes first: before the registry has answered
                 thread.join()
         assert shoppers.failed == []
         assert {version for _, version in shoppers.seen} == {"1", "2"}
@@ -149,7 +154,7 @@ def test_damaged_champions_and_hasty_moves_leave_every_worker_with_the_last_good
     with serving(tmp_path, workers=2) as server, shopping(server) as shoppers:
         (pointers[3].bundle / "members" / "popularity" / "scores.npy").write_bytes(b"damaged")
         champion.write(tmp_path, pointers[3], record={})
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while counted(server, "fuseline_bundle_refused_total") < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert counted(server, "fuseline_bundle_refused_total") == 2
