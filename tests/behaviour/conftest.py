@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
+
+from pipelines.adapters.recent_state import RedisState
 
 POSTGRESQL = "postgresql://{user}@127.0.0.1:5432/test"
 
@@ -52,13 +55,24 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url() -> str:
-    """A Redis; keys carry the id of the test's own store."""
+def redis_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Redis; keys carry the id of the test's own store, and go with the test."""
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", 6379)):
             pytest.skip("no Redis answers at 127.0.0.1:6379")
-    return "redis://127.0.0.1:6379/15"
+    url, stores, made = "redis://127.0.0.1:6379/15", set[str](), RedisState.__init__
+
+    def noted(self: RedisState, address: str, store: str) -> None:
+        stores.add(store)
+        made(self, address, store)
+
+    monkeypatch.setattr(RedisState, "__init__", noted)
+    yield url
+    server = redis.Redis.from_url(url)
+    for key in [key for store in stores for key in server.scan_iter(match=f"fuseline:{store}:*")]:
+        server.delete(key)
+    server.close()
 
 
 @pytest.fixture(

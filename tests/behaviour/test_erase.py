@@ -24,7 +24,7 @@ from pipelines.ingestion.canonical.ingest import ingest
 from pipelines.ingestion.canonical.snapshot import take
 from pipelines.params import DataParams
 from pipelines.storage import write_json
-from serving.application import application
+from serving.application import ROUTES
 from serving.auth import Keys, Role
 from serving.event_schemas import rows
 from serving.event_store import EventStore, Impression
@@ -160,10 +160,9 @@ def test_killed_at_any_point_an_erasure_is_carried_out_by_the_next_call(
 def test_an_erasure_is_asked_for_by_http_carried_out_by_command_and_looked_up(
     home: Path, addresses: tuple[str, str | None], store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = application()
     keys = Keys({_digest("administrator-key"): frozenset(Role), _digest("a-reader-s-own-key"): frozenset({Role.READ})})
-    service.state.runtime = Runtime(store, keys, replay=False, served=None)
-    client = TestClient(service, base_url="http://127.0.0.1", headers={"X-API-Key": "administrator-key"})
+    ROUTES.state.runtime = Runtime(store, keys, replay=False, served=None)
+    client = TestClient(ROUTES, base_url="http://127.0.0.1", headers={"X-API-Key": "administrator-key"})
     asked = client.delete("/v1/users/with%2Fslash")
     assert (asked.status_code, asked.json()["state"]) == (202, "waiting")
     erasure = asked.json()["erasure_id"]

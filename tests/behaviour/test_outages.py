@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from benchmarks.made_bundle import make
 from pipelines.bundle import Bundle
-from serving.application import application
+from serving.application import ROUTES
 from serving.event_schemas import rows
 from serving.event_store import EventStore, Impression, Outcome
 from serving.runtime import Runtime, Served
@@ -58,9 +58,8 @@ def items(store: EventStore, history_id: str = "u001") -> list[str]:
 def outage(bundle: Bundle, url: str, proxy: Proxy, *, seconds: float) -> None:
     """Cut PostgreSQL away from a running service for so long, and ask it all the while."""
     store = EventStore.open(url)
-    app = application()
-    app.state.runtime = Runtime(store, None, replay=False, served=Served(bundle, "1", "test", Path()))
-    client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    ROUTES.state.runtime = Runtime(store, None, replay=False, served=Served(bundle, "1", "test", Path()))
+    client = TestClient(ROUTES, base_url="http://127.0.0.1", raise_server_exceptions=False)
     acknowledged = []
 
     def send(number: int) -> int:
