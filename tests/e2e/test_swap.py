@@ -23,6 +23,9 @@ from tests.e2e.server import Server, serving
 pytestmark = pytest.mark.e2e
 
 WITHIN_S = 5.0
+"""What is promised, on a machine that is not several times overbooked: the exhaustive test holds it."""
+PATIENCE_S = 30.0
+"""What the quick tests allow, which run beside whatever else a machine does."""
 CLIENTS = 16
 PAUSE_S = 0.05
 """Between two requests of a client: traffic, not a measurement of the machine."""
@@ -104,12 +107,12 @@ def test_from_before_the_first_promotion_to_a_rollback_no_request_fails_and_a_re
 
         pointers = {version: stored(tmp_path, version) for version in (1, 2)}
         champion.write(tmp_path, pointers[1], record={})
-        assert all_serve(server, 1) < WITHIN_S
+        assert all_serve(server, 1) < PATIENCE_S
         assert server.ask("GET", "/readyz")[0] == 200
         with shopping(server) as shoppers:
             for version in (2, 1):
                 champion.write(tmp_path, pointers[version], record={})
-                assert all_serve(server, version) < WITHIN_S
+                assert all_serve(server, version) < PATIENCE_S
         assert shoppers.failed == []
         assert {version for _, version in shoppers.seen} == {"1", "2"}
         assert counted(server, "fuseline_bundle_swaps_total") == 2 * 3
@@ -163,7 +166,7 @@ def test_damaged_champions_and_hasty_moves_leave_every_worker_with_the_last_good
         for version in (1, 2, 1, 2, 1, 2):
             champion.write(tmp_path, pointers[version], record={})
             time.sleep(0.1)
-        assert all_serve(server, 2) < WITHIN_S
+        assert all_serve(server, 2) < PATIENCE_S
         shutil.rmtree(pointers[1].bundle)
         champion.write(tmp_path, pointers[1], record={})
         time.sleep(2)
