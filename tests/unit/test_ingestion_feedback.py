@@ -194,8 +194,8 @@ def test_feedback_beside_the_raw_uci_table_keeps_ids_byte_for_byte_and_names_wha
     conflict = did("489434", "purchase-complete", "85099B", NOON, "13085")
     world.collected([known, other, conflict, *shown("t", "85099B", "nothing", user="13085")])
     report, impressions, quarantined = world.ingest(adapter="online_retail", max_bad_share=0.9)
-    assert sorted(row["reason"] for row in quarantined) == ["conflicting_copy", "unknown_item"]
-    assert (report.tables["events"].rows, report.tables["impressions"].bad) == (2, {"unknown_item": 1})
+    assert sorted(row["reason"] for row in quarantined) == ["conflicting_copy", "unknown_item", "unknown_item"]
+    assert (report.tables["events"].rows, report.tables["impressions"].bad) == (2, {})
     assert [row["item_id"] for row in impressions] == ["85099B"]
     facts = report.feedback or {}
     assert (facts["events"], facts["impressions"], facts["share_of_unknown_items"]) == (2, 1, 2 / 5)

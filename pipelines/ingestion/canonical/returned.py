@@ -96,12 +96,16 @@ def _listed(ids: ir.StringColumn, kind: str, salt: str, listed: ir.Table) -> ir.
 
 
 def set_impressions_apart(work: Database) -> bool:
-    """Move rows of type ``impression`` to a staged table of their own; whether there are any."""
+    """Move good rows of type ``impression`` to a staged table of their own; whether there are any.
+
+    Bad ones stay: they came with the events, and count among them.
+    """
     staged = work.table(STAGED[EVENTS.name])
-    shown = work.create(STAGED[IMPRESSIONS.name], staged.filter(staged.event_type == EventType.IMPRESSION))
+    good = ((staged.event_type == EventType.IMPRESSION) & staged["_reason"].isnull()).fill_null(False)  # noqa: FBT003
+    shown = work.create(STAGED[IMPRESSIONS.name], staged.filter(good))
     if not work.value(shown.count()):
         return False
-    _replace(work, EVENTS.name, staged.filter(staged.event_type.isnull() | (staged.event_type != EventType.IMPRESSION)))
+    _replace(work, EVENTS.name, staged.filter(~good))
     return True
 
 
