@@ -14,6 +14,7 @@ from pipelines import params as parameters
 from pipelines.actions.runs import worktree
 from pipelines.actions.runs.ending import rows
 from pipelines.actions.runs.places import Run, archived, folder
+from pipelines.errors import ArtifactError
 from pipelines.ingestion.canonical import snapshot
 from pipelines.ingestion.canonical.snapshot import Snapshot
 from pipelines.params import AllParams, TrainingParams
@@ -37,6 +38,7 @@ class Change:
 
     Attributes:
         export: files of the shop's export that are new, gone or other than they were.
+        erased: whether other people than then are to be left out.
         recipe: whether parameters or code that shape a bundle changed.
         added: events of feedback that are new.
         removed: events of feedback that are gone.
@@ -44,6 +46,7 @@ class Change:
     """
 
     export: int
+    erased: bool
     recipe: bool
     added: int
     removed: int
@@ -55,6 +58,8 @@ def judge(change: Change, limits: TrainingParams) -> Worth:
     days = change.age / timedelta(days=1)
     if change.export:
         return Worth(train=True, reason=f"{change.export} files of the export changed")
+    if change.erased:
+        return Worth(train=True, reason="somebody was erased since the last run")
     if change.recipe:
         return Worth(train=True, reason="parameters or code that shape a bundle changed")
     if change.removed:
@@ -83,11 +88,15 @@ def worth(checkout: Path, *, home: Path, now: datetime) -> Worth:
     if not runs:
         return Worth(train=True, reason="no run came to its end yet")
     last = runs[-1]
-    before = Snapshot.read(last["folder"] / "snapshot.json")
+    try:
+        before = Snapshot.read(last["folder"] / "snapshot.json")
+    except ArtifactError:
+        return Worth(train=True, reason="the last run's record of its input is of another release, or damaged")
     here = snapshot.take(params.data, home=home, root=checkout)
     added, removed = _rows(before, here, dict(last["rows"]), home)
     change = Change(
         export=len({(f.path, f.sha256) for f in before.files} ^ {(f.path, f.sha256) for f in here.files}),
+        erased=before.excluded != here.excluded,
         recipe=recipe_of_commit(params, checkout) != last["recipe"],
         added=added,
         removed=removed,

@@ -25,6 +25,7 @@ from pipelines.actions.runs.ending import KEPT, archive
 from pipelines.actions.runs.places import RECORD, Run, archived, at_work
 from pipelines.actions.runs.workspace import StageFailed, close, open_workspace, repro, run_stage
 from pipelines.errors import ArtifactError, ParamsError
+from pipelines.exclusions import Exclusions
 from pipelines.ingestion.canonical import snapshot
 from pipelines.storage import write_json
 from tests.stages import pipeline
@@ -90,6 +91,7 @@ def home(tmp_path: Path) -> Path:
     partition = tmp_path / "home" / "var" / "feedback" / "dt=2026-01-01" / "events-1.parquet"
     partition.parent.mkdir(parents=True)
     pq.write_table(pa.table({"event_id": ["a", "b"]}), partition)
+    write_json(partition.parents[1] / "_excluded.json", Exclusions("salt", ()).as_json())
     return tmp_path / "home"
 
 
@@ -102,13 +104,11 @@ def opened(home: Path, checkout: Path, name: str, *, as_of: datetime | None = No
 def finish(run: Run) -> None:
     """Lay down what a whole run would have made, then archive it."""
     made = {path: {} for path in KEPT if path.endswith(".json")}
-    made["artifacts/snapshot/manifest.json"] = {
-        "adapter": "shop", "path": "shop", "as_of": None, "files": [], "feedback": [], "ignored": [], "collected": {},
-    }  # fmt: skip
     for path, value in made.items():
         (run.workspace / path).parent.mkdir(parents=True, exist_ok=True)
         (run.workspace / path).write_text(json.dumps(value))
     (run.workspace / "dvc.lock").touch()
+    snapshot_of(run)
     archive(run, ended=NOW, say=lambda _: None)
 
 
@@ -128,6 +128,8 @@ def test_a_run_reads_the_feedback_of_its_beginning_whatever_a_collection_does_me
 ) -> None:
     run = opened(home, checkout, "one")
     partition = home / "var" / "feedback" / "dt=2026-01-01" / "events-1.parquet"
+    record = home / "var" / "feedback" / "_excluded.json"
+    assert (run.workspace / "var" / "feedback" / record.name).read_text() == record.read_text()
     partition.unlink()
     mirrored = run.workspace / "var" / "feedback" / "dt=2026-01-01" / "events-1.parquet"
     assert pq.read_metadata(mirrored).num_rows == 2
@@ -288,8 +290,6 @@ def test_training_is_worth_it_when_enough_landed_since_the_last_archived_run(hom
     assert train() == (True, "no run came to its end yet")
     run = opened(home, checkout, "one")
     finish(run)
-    snapshot_of(run)
-    archive(run, ended=NOW, say=lambda _: None)
     (checkout / "pipelines" / "splitting.py").write_text("half an edit")  # not committed: a run would not see it
     assert train() == (False, "nothing is new since the last run")
     day = home / "var" / "feedback" / "dt=2026-01-01"
@@ -303,6 +303,8 @@ def test_training_is_worth_it_when_enough_landed_since_the_last_archived_run(hom
     (day / "events-2.parquet").unlink()
     (day / "events-3.parquet").unlink()
     assert train() == (True, "2 events of feedback were taken out")
+    (run.archived / "snapshot.json").write_text("{}")
+    assert train() == (True, "the last run's record of its input is of another release, or damaged")
 
 
 @pytest.fixture

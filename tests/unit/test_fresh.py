@@ -10,7 +10,7 @@ from pipelines.actions.fresh import Change, judge
 from pipelines.params import TrainingParams
 
 LIMITS = TrainingParams(min_new_events=100, max_age_days=7)
-CALM = Change(export=0, recipe=False, added=0, removed=0, age=timedelta(days=1))
+CALM = Change(export=0, erased=False, recipe=False, added=0, removed=0, age=timedelta(days=1))
 
 
 def change(**values: object) -> Change:
@@ -26,6 +26,7 @@ def change(**values: object) -> Change:
         (change(added=100), True, "100 new events, 100 are enough"),
         (change(added=1, age=timedelta(days=7)), True, "1 new events, and the last run is 7.0 days old"),
         (change(export=2), True, "2 files of the export changed"),
+        (change(erased=True), True, "somebody was erased"),
         (change(recipe=True), True, "parameters or code"),
         (change(removed=1), True, "1 events of feedback were taken out"),
     ],
