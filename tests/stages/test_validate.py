@@ -91,6 +91,8 @@ def test_good_tables_pass_with_a_report_and_data_docs(tmp_path: Path, capsys: py
         "raw_catalog": "passed",
         "raw_events": "passed",
         "raw_judgments": "not_applicable",
+        "raw_feedback": "not_applicable",
+        "raw_impressions": "not_applicable",
     }
     assert (tmp_path / "validation" / "raw_docs" / "index.html").is_file()
     assert "raw_events: passed" in capsys.readouterr().out
