@@ -96,6 +96,7 @@ def all_serve(server: Server, version: int, *, workers_wanted: int = 2) -> float
     raise AssertionError(f"not every worker serves version {version}: {workers(server)}")
 
 
+@pytest.mark.exhaustive
 def test_from_before_the_first_promotion_to_a_rollback_no_request_fails_and_a_restart_remembers(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2, until="/livez") as server:
         status, problem, _ = server.ask("POST", "/v1/recommend", {"user_id": "u001"})
@@ -151,6 +152,7 @@ def test_promotion_command_and_http_move_the_champion_of_a_real_registry_under_t
         assert again.post("/v1/recommend", {"user_id": "u001"})["model_version"] == "1"
 
 
+@pytest.mark.exhaustive
 def test_damaged_champions_and_hasty_moves_leave_every_worker_with_the_last_good_one(tmp_path: Path) -> None:
     pointers = {version: stored(tmp_path, version) for version in (1, 2, 3)}
     champion.write(tmp_path, pointers[1], record={})
