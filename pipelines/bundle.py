@@ -104,7 +104,8 @@ class Bundle:
         """The same bundle with one member gone, as when it fails while serving."""
         rest = {name: fitted for name, fitted in self.members.items() if name != member}
         less = Bundle(self.manifest, self.features, rest, self.fusion)
-        less._items = self._items
+        if "_items" in self.__dict__:  # made by a ranking before: the features are the same
+            less._items = self._items
         return less
 
     def history(
