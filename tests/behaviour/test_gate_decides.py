@@ -163,6 +163,7 @@ def test_a_week_with_shuffled_items_is_not_promoted(copy: tuple[Path, Path]) -> 
     assert not check(verdict, "newest_week.recommend")["passed"]
 
 
+@pytest.mark.exhaustive
 def test_an_older_run_is_never_compared_with_a_champion_that_saw_its_holdout(copy: tuple[Path, Path]) -> None:
     folder, home = copy
     verdict = run(folder, home, weeks=20, models=("popularity", "repeat"))
@@ -199,6 +200,7 @@ def test_noise_in_the_scores_is_rejected_against_the_refit(copy: tuple[Path, Pat
     assert verdict["verdict"] == "reject", failed(verdict)
 
 
+@pytest.mark.exhaustive
 def test_code_that_changes_nothing_is_a_refresh_and_not_a_gain(copy: tuple[Path, Path]) -> None:
     folder, home = copy
     model = folder / "pipelines" / "models" / "repeat.py"

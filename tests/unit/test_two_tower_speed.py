@@ -71,6 +71,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> peers.Problem:
     return peers.problem_of(worlds.two_tastes(tmp_path_factory.mktemp("two_tastes")))
 
 
+@pytest.mark.exhaustive
 def test_what_is_held_out_is_not_learned_and_was_not_bought_before(problem: peers.Problem) -> None:
     cut = problem.given.cut
     assert problem.kept.any()
@@ -83,6 +84,7 @@ def test_what_is_held_out_is_not_learned_and_was_not_bought_before(problem: peer
         assert cut.age[context] == of_user.max()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("system", list(peers.SYSTEMS))
 def test_a_system_trains_and_counts_what_it_drew(problem: peers.Problem, system: str) -> None:
     found = peers.measured(system, problem, peers.Setting(16, 0.05, epochs=2), seed=0)
@@ -92,6 +94,7 @@ def test_a_system_trains_and_counts_what_it_drew(problem: peers.Problem, system:
     assert np.isfinite(found["examples_per_second"])
 
 
+@pytest.mark.exhaustive
 def test_the_examples_of_an_epoch_are_those_that_went_through_the_loss(problem: peers.Problem) -> None:
     timer = peers.ours(problem, peers.Setting(400, 0.01, epochs=2, steps=10), seed=0)
     assert [epoch["examples"] for epoch in timer.epochs] == pytest.approx([4000, 4000], rel=0.1)
