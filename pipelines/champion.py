@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipelines.errors import ArtifactError
-from pipelines.storage import read_json, write_json
+from pipelines.storage import is_locked, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,7 @@ def locked(home: Path) -> Iterator[None]:
 
 def busy(home: Path) -> bool:
     """Whether somebody moves the champion at this moment, or is about to."""
-    try:
-        with (folder(home) / ".lock").open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(folder(home) / ".lock")
 
 
 def look(home: Path, version: int, candidate: str) -> int:

@@ -41,6 +41,18 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def is_locked(file: Path) -> bool:
+    """Whether some process holds the kernel's lock on a file at this moment; no file, no lock."""
+    try:
+        with file.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Keep :func:`remove_unless_held` away from a folder while it is being read; many may hold it.

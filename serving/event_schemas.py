@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -17,13 +17,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from pipelines.adapters.event_tables import EVENT_COLUMNS
 from pipelines.contracts import ABOUT_NO_PRODUCT, EVENT_TYPES
+from pipelines.feedback import microseconds
 from serving.schemas import Id, Number, OptionalId, in_utc
 
 MAX_EVENTS = 10_000
 MAX_PRODUCTS = 1_000
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 CAMEL_CASE: dict[str, str] = {
     "eventType": "event_type",
@@ -208,7 +206,7 @@ def _as_spelt(location: Sequence[Any], spelling: Mapping[str, str]) -> str:
 def _rows(event: Event, received_at: int) -> list[dict[str, Any]]:
     shared: dict[str, Any] = dict.fromkeys(EVENT_COLUMNS)
     shared.update((name, getattr(event, name)) for name in Event.model_fields if name != "products")
-    shared["event_time"] = (event.event_time - _EPOCH) // _MICROSECOND
+    shared["event_time"] = microseconds(event.event_time)
     products = _summed(event.products) or [Product.model_construct(item_id="", quantity=None, price=None)]
     made = [{**shared, "item_id": p.item_id, "quantity": p.quantity, "price": p.price} for p in products]
     if event.event_id is None:

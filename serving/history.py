@@ -7,14 +7,14 @@ worker has acknowledged counts in the next answer of every other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from pipelines.adapters.event_availability import StoreUnavailable
 from pipelines.bundle import Bundle
 from pipelines.features.lookup import LiveEvent
 from pipelines.features.state import UserHistory
-from pipelines.feedback import Covered, covered_from, microseconds
+from pipelines.feedback import Covered, covered_from, instant, microseconds
 from serving.event_store import EventStore, RecentEvent
 
 MAX_EVENTS = 500
@@ -22,9 +22,6 @@ MAX_EVENTS = 500
 
 HISTORY_UNAVAILABLE = "history_unavailable"
 """The fallback of an answer that knows nothing of the events since the bundle."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Whose(NamedTuple):
@@ -117,7 +114,7 @@ def live_events(bundle: Bundle, rows: Sequence[RecentEvent], *, until: datetime 
         LiveEvent(
             row.item_id,
             row.event_type,
-            _EPOCH + row.event_time * _MICROSECOND,
+            instant(row.event_time),
             1.0 if row.quantity is None else row.quantity,
             row.price,
             row.event_share,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import importlib.util
 import json
@@ -23,7 +22,7 @@ from pipelines import params as parameters
 from pipelines.bundle import MANIFEST, check_files
 from pipelines.errors import FuselineError
 from pipelines.params import AllParams
-from pipelines.storage import read_json
+from pipelines.storage import is_locked, read_json
 
 State = Literal["ok", "warn", "fail"]
 PYTHON = ((3, 11), (3, 13))
@@ -167,14 +166,7 @@ def remove_torn_files(root: Path) -> list[str]:
 
 def _dvc_at_work(root: Path) -> bool:
     """Whether a process holds the lock that DVC writes its records under; it goes with the process."""
-    try:
-        with (root / ".dvc" / "tmp" / "lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(root / ".dvc" / "tmp" / "lock")
 
 
 def lock_is_readable(lock: Path) -> bool:

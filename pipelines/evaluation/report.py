@@ -42,15 +42,20 @@ GLOSSARY = {
 }
 
 
-def render(documents: Mapping[str, Any]) -> str:
-    """The page, from the documents of an evaluation."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+def templates(*folders: Path) -> Environment:
+    """Templates of these folders; what they do not know is an error, what they show is escaped."""
+    return Environment(
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(documents: Mapping[str, Any]) -> str:
+    """The page, from the documents of an evaluation."""
+    environment = templates(Path(__file__).parent)
     environment.filters["number"] = number
     environment.filters["day"] = lambda time: str(time)[:10]
     return environment.get_template(TEMPLATE).render(
@@ -99,14 +104,14 @@ def quality_chart(shown: Mapping[str, Any], order: list[str]) -> Markup:
 def difference_chart(compared: Mapping[str, Any]) -> Markup:
     """Fused minus every member."""
     members = compared.get("members", {})
-    dots = [_signed(name, spans["ndcg@10"]) for name, spans in members.items() if "ndcg@10" in spans]
+    dots = [signed(name, spans["ndcg@10"]) for name, spans in members.items() if "ndcg@10" in spans]
     dots.sort(key=lambda dot: dot.mean)
     return charts.intervals(dots, description="nDCG@10 of fused minus each member, paired", signed=True)
 
 
 def ledger_chart(ledger: Mapping[str, Any]) -> Markup:
     """Fused minus fused without the member."""
-    dots = [_signed(name, lost["ndcg@10"]) for name, lost in ledger.items() if "ndcg@10" in lost]
+    dots = [signed(name, lost["ndcg@10"]) for name, lost in ledger.items() if "ndcg@10" in lost]
     dots.sort(key=lambda dot: -dot.mean)
     return charts.intervals(dots, description="nDCG@10 lost without each member, paired", signed=True)
 
@@ -169,7 +174,8 @@ def _dot(label: str, span: Mapping[str, float], style: str) -> Dot:
     return Dot(label, span["mean"], span["ci_low"], span["ci_high"], style)
 
 
-def _signed(label: str, span: Mapping[str, float]) -> Dot:
+def signed(label: str, span: Mapping[str, float]) -> Dot:
+    """A paired difference; good or bad when its interval lies on one side of zero."""
     style = "good" if span["ci_low"] > 0 else "bad" if span["ci_high"] < 0 else "plain"
     return Dot(label, span["mean_difference"], span["ci_low"], span["ci_high"], style)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
 
 from pipelines.evaluation import charts
-from pipelines.evaluation.charts import Dot, Line
+from pipelines.evaluation.charts import Line
+from pipelines.evaluation.report import signed, templates
 from pipelines.replay.quality import FROZEN, POPULARITY, RETRAINED, SHOWN, SYSTEMS
 
 TEMPLATE = "report.html.j2"
@@ -34,13 +34,7 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
 
 def page(found: Mapping[str, Any]) -> str:
     """A self-contained HTML page."""
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(charts.__file__).parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(Path(__file__).parent, Path(charts.__file__).parent)
     environment.filters["span"] = _span
     environment.filters["difference"] = _difference
     views = {name: _view(about) for name, about in found["surfaces"].items()}
@@ -68,13 +62,8 @@ def course(about: Mapping[str, Any]) -> Markup:
 
 def difference(about: Mapping[str, Any]) -> Markup:
     """Retrained minus the others."""
-    dots = [_dot(f"− {other}", spans["ndcg@10"]) for other, spans in about["differences"].items()]
+    dots = [signed(f"− {other}", spans["ndcg@10"]) for other, spans in about["differences"].items()]
     return charts.intervals(dots, description="nDCG@10 of retrained minus the others, paired", signed=True)
-
-
-def _dot(label: str, span: Mapping[str, float]) -> Dot:
-    style = "good" if span["ci_low"] > 0 else "bad" if span["ci_high"] < 0 else "plain"
-    return Dot(label, span["mean_difference"], span["ci_low"], span["ci_high"], style)
 
 
 def _span(span: Mapping[str, float]) -> str:
