@@ -80,7 +80,8 @@ def serving(
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("FUSELINE_")},
         "FUSELINE_HOME": str(home),
-        "BENTOML_HOME": str(home / "var" / "bentoml"),
+        # one each: a service that starts clears the metrics of another in the same folder
+        "BENTOML_HOME": str(home / "var" / f"bentoml-{port}"),
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_CONFIG_OPTIONS": f"services.fuseline.workers={workers}",
         **environ,
