@@ -75,6 +75,7 @@ class SurfaceEvidence:
         popularity: name of the popularity member among the baselines, if any.
         slices: by name.
         lists: metrics of the lists shown, ``{system: {metric: mean}}``, the fusion as ``fused``.
+        bought_gini: Gini coefficient, 0 to 1, of how often these users took each item of the catalogue in the holdout.
     """
 
     candidate: np.ndarray
@@ -84,6 +85,7 @@ class SurfaceEvidence:
     popularity: str | None = None
     slices: Mapping[str, Slice] = field(default_factory=dict)
     lists: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    bought_gini: float | None = None
 
 
 @dataclass(frozen=True)

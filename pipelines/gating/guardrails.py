@@ -52,7 +52,11 @@ def _slices(name: str, surface: SurfaceEvidence, limits: GateParams, *, seed: in
 
 
 def _lists(name: str, surface: SurfaceEvidence, limits: GateParams) -> Iterator[Reason]:
-    """Coverage, diversity, novelty and concentration against the best member that learns."""
+    """Coverage, diversity, novelty and concentration against the best member that learns.
+
+    Lists that are concentrated no more than what the same people bought do not amplify popularity, however evenly
+    a weaker member spreads its lists.
+    """
     learned = best(surface, tuple(m for m in surface.members if m not in surface.baselines and m in surface.lists))
     if learned is None or FUSED not in surface.lists:
         return
@@ -65,8 +69,10 @@ def _lists(name: str, surface: SurfaceEvidence, limits: GateParams) -> Iterator[
             yield Reason(f"{metric}.{name}", finding, float(fused[metric]), required)
     if CONCENTRATION in fused and CONCENTRATION in member:
         bound = min(1.0, member[CONCENTRATION] + limits.concentration_margin)
-        finding = Finding.PASSED if fused[CONCENTRATION] <= bound else Finding.FAILED
         required = f"at most {bound:.4f}, {limits.concentration_margin} above {learned}'s"
+        if surface.bought_gini is not None and surface.bought_gini > bound:
+            bound, required = surface.bought_gini, f"at most {surface.bought_gini:.4f}, that of what people bought"
+        finding = Finding.PASSED if fused[CONCENTRATION] <= bound else Finding.FAILED
         yield Reason(f"{CONCENTRATION}.{name}", finding, float(fused[CONCENTRATION]), required)
 
 

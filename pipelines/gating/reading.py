@@ -142,6 +142,7 @@ def _surface(
         popularity=popularity,
         slices={} if other is None else dict(_slices(group, features, lists[FUSED], other)),
         lists=_list_metrics(artifacts, group.surface),
+        bought_gini=_bought_gini(group, features.n_items),
     )
 
 
@@ -156,6 +157,12 @@ def _slices(
     rows, part = slices.restrict_to_items(group, wanted)
     new = [measured(codes[rows], part, features.n_items) for codes in (candidate, other)]
     yield " ".join(NEW_ITEMS), Slice(*new)
+
+
+def _bought_gini(group: Audience, n_items: int) -> float | None:
+    taken = np.concatenate([*group.relevant, np.zeros(0, np.int64)])
+    taken = taken[taken >= 0]
+    return metrics.gini(np.bincount(taken, minlength=n_items).astype(np.float64)) if len(taken) else None
 
 
 def _list_metrics(artifacts: Path, surface: str) -> dict[str, dict[str, float]]:

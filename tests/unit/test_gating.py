@@ -209,6 +209,16 @@ def test_lists_much_narrower_than_the_best_learned_members_are_rejected() -> Non
     assert found["gini@10.recommend"] is Finding.FAILED
 
 
+def test_lists_no_more_concentrated_than_what_people_bought_amplify_nothing() -> None:
+    repeat = users(0.3)
+    good = first(shifted(repeat, 0.02), popularity=users(0.1, seed=4), repeat=repeat, ease=repeat)
+    lists = {"fused": {"gini@10": 0.97}, "ease": {"gini@10": 0.9}}
+    for bought, finding in ((0.96, Finding.FAILED), (0.97, Finding.PASSED)):
+        surface = replace(good.surfaces["recommend"], lists=lists, bought_gini=bought)
+        found = findings(verdict(replace(good, surfaces={"recommend": surface})))
+        assert found["gini@10.recommend"] is finding
+
+
 def test_a_slow_or_huge_bundle_is_rejected() -> None:
     found = findings(verdict(world(Mode.RECIPE, gain=0.02, rank_ms=1e4, megabytes=1e6)))
     assert found["rank_milliseconds"] is Finding.FAILED

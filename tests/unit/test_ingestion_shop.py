@@ -180,6 +180,7 @@ BAD_EVENTS: dict[str, dict[str, Any]] = {
     "missing_event_type": {"event_type": None},
     "unparseable_event_time": {"event_time": "yesterday"},
     "missing_event_time": {"event_time": None},
+    "event_time_in_the_future": {"event_time": "2199-12-31T00:00:00Z"},
     "missing_item_id": {"item_id": None},
     "unknown_item": {"item_id": "zzz"},
     "negative_quantity": {"quantity": -1},
@@ -208,6 +209,10 @@ def test_a_bad_event_is_quarantined_with_its_reason_its_file_and_the_row_as_it_c
     assert row["file"] == "events/e.jsonl"
     assert json.loads(row["row"]) == event(event_id=reason, **BAD_EVENTS[reason])
     assert bad.report.tables["events"].bad[reason] == 1
+
+
+def test_one_event_of_the_far_future_does_not_move_the_end_of_the_data(bad: Ingested) -> None:
+    assert bad.report.as_of.year == 2024
 
 
 def test_lines_that_are_no_json_object_are_bad_rows_and_blank_lines_are_nothing(bad: Ingested) -> None:

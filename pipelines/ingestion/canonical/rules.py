@@ -9,6 +9,7 @@ item is real; the original is in the quarantine too, marked ``kept``, and counte
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import ibis
 import ibis.expr.datatypes as dt
@@ -31,6 +32,10 @@ BOOKKEEPING = ("_file", "_line", "_origin", "_reason", "_repaired", "_row")
 """Beside the contract's columns, a staged table has: the file, the place of the row in its scan (or null),
 0 for the export and 1 for feedback, why the row is bad (or null), why a value was emptied (or null), and the row as
 JSON when one of the two is not null."""
+
+CLOCKS_AHEAD = timedelta(days=1)
+"""A clock that is wrong or a local time without its zone may be so far ahead; a later event is a slip, which would move
+``as_of`` when that is the midnight after the newest event, and with it every instant."""
 
 Condition = tuple[str, Callable[[ir.Table], ir.BooleanValue]]
 
@@ -69,6 +74,7 @@ BAD: dict[str, tuple[Condition, ...]] = {
         _missing("event_type"),
         ("unknown_event_type", lambda t: t.event_type.notin(EVENT_TYPES)),
         ("missing_event_time", lambda t: t.event_time.isnull()),
+        ("event_time_in_the_future", lambda t: t.event_time > ibis.literal(datetime.now(UTC) + CLOCKS_AHEAD)),
         ("missing_item_id", lambda t: t.item_id.isnull() & t.event_type.notin(sorted(ABOUT_NO_PRODUCT))),
         ("unknown_item", lambda t: t.item_id.notnull() & t["_known"].isnull()),
         ("negative_quantity", lambda t: t.quantity < 0),
