@@ -42,6 +42,7 @@ BENCHMARKS = {
     "events": "benchmarks.events_rate",
     "swap": "benchmarks.swap_latency",
     "parity": "benchmarks.parity",
+    "one-more-day": "benchmarks.one_more_day",
 }
 DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections import Counter
@@ -9,16 +10,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pipelines import params as parameters
 from pipelines.actions.runs import worktree
 from pipelines.actions.runs.ending import rows
 from pipelines.actions.runs.places import Run, archived, folder
-from pipelines.errors import ArtifactError
+from pipelines.actions.runs.workspace import load_params
+from pipelines.errors import ArtifactError, ExpectationError, FuselineError, InputError, ParamsError
 from pipelines.ingestion.canonical import snapshot
 from pipelines.ingestion.canonical.snapshot import Snapshot
 from pipelines.params import AllParams, TrainingParams
 from pipelines.recipe import recipe_of
+from pipelines.storage import read_json
+
+REFUSED = frozenset(error.exit_code for error in (ParamsError, InputError, ExpectationError))
+"""Exit codes of a stage that no repetition changes."""
 
 SHOWN = "impressions"
 """Partitions with what was shown: ten rows for each list, and by themselves no news."""
@@ -85,6 +92,9 @@ def worth(checkout: Path, *, home: Path, now: datetime) -> Worth:
     """
     params = parameters.load(checkout / "params.yaml")
     runs = archived(home)
+    here = snapshot.take(params.data, home=home, root=checkout)
+    if stopped := _stopped(checkout, home, params, here):
+        return Worth(train=False, reason=stopped)
     if not runs:
         return Worth(train=True, reason="no run came to its end yet")
     last = runs[-1]
@@ -92,7 +102,6 @@ def worth(checkout: Path, *, home: Path, now: datetime) -> Worth:
         before = Snapshot.read(last["folder"] / "snapshot.json")
     except ArtifactError:
         return Worth(train=True, reason="the last run's record of its input is of another release, or damaged")
-    here = snapshot.take(params.data, home=home, root=checkout)
     added, removed = _rows(before, here, dict(last["rows"]), home)
     change = Change(
         export=len({(f.path, f.sha256) for f in before.files} ^ {(f.path, f.sha256) for f in here.files}),
@@ -103,6 +112,25 @@ def worth(checkout: Path, *, home: Path, now: datetime) -> Worth:
         age=now - datetime.fromisoformat(last["ended"]),
     )
     return judge(change, params.training)
+
+
+def _stopped(checkout: Path, home: Path, params: AllParams, here: Snapshot) -> str | None:
+    """Which run of this commit was stopped by this very input, and by what; another one would stop there again."""
+    revision = worktree.revision_of(checkout)
+    for run, failed in _stopped_runs(home):
+        with contextlib.suppress(FuselineError):
+            there = Snapshot.read(run.artifacts / "snapshot" / "manifest.json")
+            then = (run.record()["revision"], load_params(run), there.files, there.feedback, there.excluded)
+            if then == (revision, params, here.files, here.feedback, here.excluded):
+                return f"run {run.id} was stopped by the same input: {failed['found']}"
+    return None
+
+
+def _stopped_runs(home: Path) -> list[tuple[Run, Mapping[str, Any]]]:
+    """Runs whose data or parameters were refused and whose workspace is still there, and how they failed."""
+    records = [read_json(path) for path in folder(home).glob("*/var/run.json")]
+    failed = [(Run(home, str(record["run"])), record.get("failed", {})) for record in records]
+    return [(run, how) for run, how in failed if how.get("exit_code") in REFUSED]
 
 
 def recipe_of_commit(params: AllParams, checkout: Path) -> str:

@@ -149,6 +149,7 @@ class Database:
         if parsed.get_backend_name() == "postgresql":
             address = parsed.set(drivername="postgresql+psycopg")
             engine = create_engine(address, pool_pre_ping=True, connect_args=POSTGRESQL_OPTIONS)
+            event.listen(engine, "connect", _prepare_postgresql)
             database = cls(engine, None)
         else:
             path = Path(parsed.database or "events.db").absolute()
@@ -257,6 +258,7 @@ class Database:
         if self.embedded:
             _prepare_sqlite(connection, None)
         else:
+            _prepare_postgresql(connection, None)
             connection.autocommit = True
         return connection
 
@@ -275,6 +277,16 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    """Read by index only, which every question here has.
+
+    The plan of a prepared statement is kept: one that was made while the tables were empty or not yet analysed
+    would go on to read them whole for each post.
+    """
+    connection.execute("SET enable_seqscan = off")
+    connection.commit()
 
 
 def _add_missing_columns(connection: Connection) -> None:

@@ -251,3 +251,18 @@ def test_opening_twice_at_once_makes_the_tables_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, f"sqlite:///{tmp_path / 'events.db'}"]
     children = [subprocess.Popen(command, env=environ) for _ in range(3)]
     assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
+
+
+def test_what_a_post_costs_does_not_grow_with_a_table_that_nobody_analysed(postgresql: str) -> None:
+    store = EventStore.open(postgresql)
+    for number in range(200):  # a prepared statement keeps the plan that was best while the table was empty
+        post(store, event(str(number), user_id="u", visitor_id="v"))
+        store.recent("u")
+    store.close()
+    engine = create_engine(postgresql.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        schema = connection.scalar(text("SELECT current_schema()"))
+        scans = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE schemaname = :schema AND relname = 'events'"
+        rows_scanned = connection.scalar(text(scans), {"schema": schema})
+    engine.dispose()
+    assert rows_scanned < 200 * 10

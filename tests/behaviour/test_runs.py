@@ -307,6 +307,30 @@ def test_training_is_worth_it_when_enough_landed_since_the_last_archived_run(hom
     assert train() == (True, "the last run's record of its input is of another release, or damaged")
 
 
+@pytest.mark.slow
+def test_a_run_that_its_data_stopped_is_not_started_again_by_itself_until_the_data_change(
+    home: Path, checkout: Path
+) -> None:
+    (checkout / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"first": stage("artifacts/first.txt", "raise SystemExit(4)")}})
+    )
+    git(checkout, "commit", "--quiet", "-am", "a stage that refuses")
+    run = opened(home, checkout, "one")
+    snapshot_of(run)
+    with pytest.raises(StageFailed):
+        run_stage(run, "first")
+    found = fresh.worth(checkout, home=home, now=NOW)
+    assert not found.train
+    assert "run one was stopped by the same input" in found.reason
+    more = home / "var" / "feedback" / "dt=2026-01-01" / "events-2.parquet"
+    pq.write_table(pa.table({"event_id": ["c"]}), more)
+    assert fresh.worth(checkout, home=home, now=NOW).train
+    more.unlink()
+    (checkout / "pipelines" / "splitting.py").write_text("a repair")
+    git(checkout, "commit", "--quiet", "-am", "a repair")
+    assert fresh.worth(checkout, home=home, now=NOW).train
+
+
 @pytest.fixture
 def judged(home: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[tuple[str, ...]]]:
     """A run whose gate says promote against champion ``a``; what is called from then on."""

@@ -2,131 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from pipelines import champion
 from pipelines.process_tree import below
-from tests.stages import pipeline, shops
+from tests.e2e.airflow import RUN_SECONDS, STOP_SECONDS, small_shop, started
+from tests.e2e.server import free_port
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(5400)]
-
-SCHEDULED = ("TRAINING", "FEEDBACK", "MONITORING", "ERASURE")
-START_SECONDS, RUN_SECONDS, STOP_SECONDS = 600, 3600, 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Airflow:
-    """A running ``make airflow`` and its REST API."""
-
-    checkout: Path
-    port: int
-    process: subprocess.Popen[bytes]
-    token: str = field(default="", repr=False)
-
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        headers = {"Content-Type": "application/json"} | (
-            {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        )
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
-            return json.load(answer)
-
-    def log_in(self) -> None:
-        kept = json.loads((self.checkout / "var" / "airflow" / "passwords.json").read_text())
-        self.token = self.call("POST", "/auth/token", {"username": "admin", "password": kept["admin"]})["access_token"]
-
-    def trigger(self, dag: str, **conf: object) -> str:
-        answer = self.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
-        return str(answer["dag_run_id"])
-
-    def ended(self, dag: str, run: str) -> tuple[str, dict[str, str]]:
-        """State of a run, and of its tasks, once it is over."""
-        until = time.monotonic() + RUN_SECONDS
-        while time.monotonic() < until:
-            state = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
-            if state in {"success", "failed"}:
-                tasks = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=100")
-                return state, {task["task_id"]: task["state"] for task in tasks["task_instances"]}
-            time.sleep(2)
-        raise AssertionError(f"{dag} {run} did not end")
 
 
 @pytest.fixture
 def checkout(root: Path, tmp_path: Path) -> Path:
     """A clone with a small shop, and the environment of this one."""
-    folder = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", root, folder], check=True)
-    changed = subprocess.run(["git", "diff", "HEAD"], cwd=root, capture_output=True, check=True).stdout
-    if changed:
-        subprocess.run(["git", "apply"], cwd=folder, input=changed, check=True)
-    shops.write_csv(folder / "shop" / "catalog" / "all.csv", shops.catalogue(60))
-    shops.write_csv(folder / "shop" / "events" / "all.csv", shops.events(60))
-    shipped = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    pipeline.write_params(folder, **{name: values for name, values in shipped.items() if name not in pipeline.QUICK})
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run(["git", *who, "commit", "--quiet", "-am", "shop"], cwd=folder, check=True)
-    (folder / ".venv").mkdir()
-    for path in (root / ".venv").iterdir():
-        if not path.name.startswith(".installed"):
-            (folder / ".venv" / path.name).symlink_to(path)
-    (folder / ".venv" / ".installed-all").touch()  # newer than the clone's files, so that make leaves it alone
-    return folder
-
-
-@contextlib.contextmanager
-def started(checkout: Path) -> Iterator[Airflow]:
-    """``make airflow`` on a free port, ready; ended at the latest here."""
-    port = free_port()
-    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "FUSELINE_", "AIRFLOW"))}
-    log = checkout / "var" / "make-airflow.txt"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("wb") as out:
-        make = subprocess.Popen(
-            ["make", "airflow", f"PORT={port}"],
-            cwd=checkout,
-            env=outside | {f"FUSELINE_SCHEDULE_{name}": "none" for name in SCHEDULED},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
-        )
-    airflow = Airflow(checkout, port, make)
-    try:
-        until = time.monotonic() + START_SECONDS
-        while "airflow: ready" not in log.read_text():
-            assert make.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(1)
-        airflow.log_in()
-        yield airflow
-    finally:
-        if make.poll() is None:
-            make.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                make.wait(STOP_SECONDS)
+    return small_shop(root, tmp_path / "clone")
 
 
 def test_rest_alone_trains_promotes_and_rolls_back(checkout: Path) -> None:

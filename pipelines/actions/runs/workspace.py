@@ -125,12 +125,14 @@ def repro(run: Run, *stage: str, force: bool = False, inherit: int) -> None:
     if status:
         told = EXITED.findall(said)
         errors = [line.strip() for line in said.splitlines() if line.startswith("error:")]
-        raise StageFailed(
+        failed = StageFailed(
             f"{stage[0] if stage else 'a stage'} of run {run.id} failed",
             exit_code=_status(int(told[-1]) if told else status),
             found=errors[-1] if errors else said.strip().splitlines()[-1:],
             do=f"look at {run.workspace}",
         )
+        run.note(failed={"exit_code": failed.exit_code, "found": failed.found})
+        raise failed
 
 
 def _status(code: int) -> int:

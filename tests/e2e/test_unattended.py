@@ -1,0 +1,53 @@
+"""The loop runs by itself: by the clock it collects, trains, judges, promotes, and the running service follows."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.actions.runs.places import archived
+from tests.e2e import november
+from tests.e2e.airflow import RUN_SECONDS, clone, started
+from tests.e2e.server import Server, serving
+
+pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(4 * RUN_SECONDS)]
+
+TEN_MINUTES = "*/10 * * * *"
+
+
+def another_version(service: Server, than: str | None) -> str:
+    """Wait until the service answers with another version."""
+    until = time.monotonic() + RUN_SECONDS
+    while (found := november.version(service)) in {than, None}:
+        assert time.monotonic() < until, f"still {than}"
+        time.sleep(1)
+    return str(found)
+
+
+def events_read(run: dict[str, dict[str, int]]) -> int:
+    return sum(rows for path, rows in run["rows"].items() if Path(path).name.startswith("events"))
+
+
+def test_by_the_clock_alone_two_weeks_of_customers_become_two_new_versions(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    checkout = clone(root, tmp_path / "clone")
+    log = november.lay(root, checkout, tmp_path)
+    with (
+        serving(checkout, until="/livez", FUSELINE_REPLAY="1") as service,
+        started(checkout, TRAINING=TEN_MINUTES, FEEDBACK=TEN_MINUTES),
+    ):
+        served = [another_version(service, None)]
+        for week in november.WEEKS:
+            assert november.play(service, log.orders, week) > 100
+            served.append(another_version(service, served[-1]))
+    assert served == ["1", "2", "3"]
+    runs = archived(checkout)
+    assert all(run["outcome"]["promoted"] for run in runs[:3])
+    assert 0 == events_read(runs[0]) < events_read(runs[1]) < events_read(runs[2])
+    decisions = [json.loads(line) for line in (checkout / "var" / "runs" / "decisions.jsonl").read_text().splitlines()]
+    assert sum(one["train"] for one in decisions) == len(runs)
