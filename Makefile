@@ -54,10 +54,13 @@ $(STAMP): requirements/$(LOCK).txt pyproject.toml
 	@touch $(STAMP)
 	@echo "env: ready; use it with \`source .venv/bin/activate\`"
 
-demo: env  ## whole pipeline on the shipped data, promotion, metrics, one answer of the packaged service
-	@"$(BIN)/fuseline" doctor
-	@"$(BIN)/dvc" repro
-	@status=0; "$(BIN)/fuseline" promote || status=$$?; "$(BIN)/python" -m pipelines.demo || status=$$?; exit $$status
+demo: env  ## whole pipeline on the shipped data, promotion, metrics, one answer of the packaged service; SHOP=esci_us searches
+	@if [ -n "$(SHOP)" ]; then \
+	  folder=$$("$(BIN)/fuseline" sample "$(SHOP)") || exit $$?; \
+	  cd "$$folder" && export FUSELINE_HOME="$$folder" BENTOML_HOME="$$folder/var/bentoml" && echo "demo: in $$folder"; \
+	fi; \
+	"$(BIN)/python" -m pipelines doctor && "$(BIN)/dvc" repro || exit $$?; \
+	status=0; "$(BIN)/python" -m pipelines promote || status=$$?; "$(BIN)/python" -m pipelines.demo || status=$$?; exit $$status
 
 serve: PORT ?= 3000
 serve: env  ## answer requests with the champion on http://127.0.0.1:3000, or PORT=...
@@ -87,7 +90,7 @@ lock: env  ## resolve requirements/*.txt again from pyproject.toml and serving.i
 	  $(COMPILE) --overrides requirements/overrides.txt pyproject.toml --extra $$role -o requirements/$$role.txt || exit 1; \
 	done
 	@echo "lock: serving"
-	@$(COMPILE) --constraints requirements/all.txt requirements/serving.in -o requirements/serving.txt
+	@$(COMPILE) --overrides requirements/serving_overrides.txt --constraints requirements/all.txt requirements/serving.in -o requirements/serving.txt
 
 clean:  ## remove artifacts and caches; .venv and var/ (events, models, champion) stay
 	rm -rf artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines import model_registry
 from pipelines.bundle import MANIFEST
-from pipelines.contracts import CATALOG, EventType
+from pipelines.contracts import CATALOG, EventType, Surface
 from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate
 from pipelines.features.lookup import fold
 from pipelines.features.state import FeatureState, UserItems
+from pipelines.fusion.convex import Convex
 from pipelines.fusion.weighted import Weighted
 from pipelines.ids import IdIndex
+from pipelines.model_api import TrainingData
+from pipelines.models import bm25
 from pipelines.models.item_knn import ItemKnn
 from pipelines.models.popularity import Popularity
 from pipelines.models.repeat import Repeat
@@ -36,7 +40,10 @@ NEIGHBOURS = 50
 
 
 def make(folder: Path, *, n_items: int = 60, n_users: int = 20, rows_a_user: int = 30, seed: int = 7) -> Path:
-    """Write a bundle with four members and weighted fusion, items ``i0000``…, users ``u000``…; returns its folder."""
+    """Write a bundle with items ``i0000``…, users ``u000``…; returns its folder.
+
+    Four members recommend under weighted fusion, a fifth searches: what is called ``Thing i0000``, of three brands.
+    """
     rng = np.random.default_rng(seed)
     state = _state(rng, n_items=n_items, n_users=n_users, rows_a_user=rows_a_user)
     shutil.rmtree(folder, ignore_errors=True)
@@ -47,6 +54,7 @@ def make(folder: Path, *, n_items: int = 60, n_users: int = 20, rows_a_user: int
         "repeat": Repeat(_unit_range(state.items["bought_last28"]), "bought_decay90"),
         "item_knn": ItemKnn(_neighbours(rng, n_items)),
         "two_tower": _towers(rng, n_items),
+        "bm25": bm25.fit(bm25.Bm25Config(), TrainingData(state), seed=0),
     }
     for name, member in members.items():
         (folder / "members" / name).mkdir(parents=True)
@@ -57,6 +65,9 @@ def make(folder: Path, *, n_items: int = 60, n_users: int = 20, rows_a_user: int
         (folder / "fusion" / surface).mkdir(parents=True)
         Weighted(weights).save(folder / "fusion" / surface)
         surfaces[surface] = {"fuser": "weighted", "depth": 150}
+    (folder / "fusion" / "search").mkdir(parents=True)
+    Convex({"bm25": 1.0}, 0.0).save(folder / "fusion" / "search")
+    surfaces["search"] = {"fuser": "convex", "depth": 150}
     described = {name: {"kind": name, "applicable": True, "reason": None} for name in members}
     write_manifest(folder, {"members": described, "surfaces": surfaces, "as_of": AS_OF.isoformat()})
     return folder
@@ -177,7 +188,7 @@ def _towers(rng: np.random.Generator, n_items: int) -> FittedTwoTower:
 
 
 def enlarge(source: Path, target: Path, *, n_items: int) -> Path:
-    """A bundle of at least ``n_items``: the catalogue of ``source`` over and over, users spread over the copies.
+    """A bundle of at least ``n_items`` that recommends: the catalogue of ``source`` over and over, users spread.
 
     Item ids get the number of their copy in front. Every array over items is repeated, neighbour lists
     point within their copy, and the members, the fusion and the users' histories stay as long as they were.
@@ -187,8 +198,12 @@ def enlarge(source: Path, target: Path, *, n_items: int) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     _larger_state(features, copies).save(_folder(target / "features"))
-    shutil.copytree(source / "fusion", target / "fusion")
-    for path in sorted((source / "members").rglob("*")):
+    manifest = read_json(source / MANIFEST)
+    kinds = {name: about["kind"] for name, about in manifest["members"].items()}
+    kept = model_registry.speaking(kinds, Surface.RECOMMEND)
+    shutil.copytree(source / "fusion", target / "fusion", ignore=shutil.ignore_patterns(str(Surface.SEARCH)))
+    files = [path for name in kept for path in [source / "members" / name, *(source / "members" / name).rglob("*")]]
+    for path in sorted(path for path in files if path.exists()):
         copy = target / path.relative_to(source)
         if path.is_dir():
             copy.mkdir(parents=True, exist_ok=True)
@@ -196,7 +211,8 @@ def enlarge(source: Path, target: Path, *, n_items: int) -> Path:
             np.save(copy, _larger(path, n, copies))
         else:
             shutil.copyfile(path, copy)
-    manifest = read_json(source / MANIFEST)
+    manifest["members"] = {name: manifest["members"][name] for name in kept}
+    manifest["surfaces"].pop(str(Surface.SEARCH), None)
     write_manifest(target, {k: v for k, v in manifest.items() if k not in ("id", "files")})
     return target
 

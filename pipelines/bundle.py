@@ -17,9 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines import model_registry
-from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY, Surface
+from pipelines.catalogue import Catalogue
+from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
-from pipelines.exploration import POOL, explore
+from pipelines.exploration import POOL, explore, swap_one
 from pipelines.features.lookup import LiveEvent, update
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion import fuser as fusers
@@ -27,12 +28,19 @@ from pipelines.fusion.candidates import CandidateList, gather, ranks
 from pipelines.fusion.features import item_table, parts
 from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
+from pipelines.fusion.query_features import query_part
 from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
+from pipelines.search.analysis import Analyzer, normalised
+from pipelines.search.encoding import ENCODER, QueryEncoder
+from pipelines.search.query import Query
+from pipelines.search.spelling import Speller
 from pipelines.storage import file_sha256, read_json
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
+SEARCHED = 1000
+"""Candidates asked of each member for a search, whichever page is wanted: so that pages fit together."""
 SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
 """Kinds asked for similar items, in this order of trust."""
 
@@ -54,14 +62,15 @@ class Bundle:
         features: FeatureState,
         members: Mapping[str, FittedModel],
         fusion: Mapping[Surface, SurfaceFusion],
+        encoder: QueryEncoder | None = None,
     ) -> None:
         """Put parts together; ``members`` are those that apply, in the order of the manifest."""
+        self.encoder = encoder
         self.manifest = dict(manifest)
         self.features = features
         self.members = dict(members)
         self.fusion = dict(fusion)
-        available = features.catalog["available"].fill_null(True)  # noqa: FBT003 - positional in Arrow
-        self._available = available.to_numpy(zero_copy_only=False).astype(np.bool_)
+        self.catalogue = Catalogue(features)
 
     @classmethod
     def load(cls, folder: Path, *, verify: bool = True) -> Self:
@@ -88,7 +97,7 @@ class Bundle:
             if entry["applicable"]
         }
         fusion = {Surface(s): load_fusion(folder / "fusion" / s, about) for s, about in manifest["surfaces"].items()}
-        return cls(manifest, features, members, fusion)
+        return cls(manifest, features, members, fusion, QueryEncoder.load(folder / ENCODER))
 
     @property
     def id(self) -> str:
@@ -103,7 +112,7 @@ class Bundle:
     def without(self, member: str) -> Bundle:
         """The same bundle with one member gone, as when it fails while serving."""
         rest = {name: fitted for name, fitted in self.members.items() if name != member}
-        less = Bundle(self.manifest, self.features, rest, self.fusion)
+        less = Bundle(self.manifest, self.features, rest, self.fusion, self.encoder)
         if "_items" in self.__dict__:  # made by a ranking before: the features are the same
             less._items = self._items
         return less
@@ -135,6 +144,30 @@ class Bundle:
             live += [LiveEvent(item, weakest, self.as_of) for item in recent_items]
         return update(self.features, self.features.history(code), live)
 
+    def on(self, surface: Surface) -> dict[str, FittedModel]:
+        """The members that have something to say on a surface."""
+        return {name: self.members[name] for name in self._speaking.get(surface, ())}
+
+    @functools.cached_property
+    def _speaking(self) -> dict[Surface, list[str]]:
+        kinds = {name: self.manifest["members"][name]["kind"] for name in self.members}
+        return {surface: model_registry.speaking(kinds, surface) for surface in Surface}
+
+    def query(self, text: str) -> Query:
+        """What was typed, its slips corrected, analysed as the catalogue was."""
+        rewritten = self._speller.corrected(text)
+        plain = rewritten or normalised(text)
+        vector = self.encoder.encode(plain) if self.encoder is not None and plain else None
+        return Query(plain, tuple(dict.fromkeys(self._analyzer.terms(plain))), vector, rewritten)
+
+    @functools.cached_property
+    def _speller(self) -> Speller:
+        return Speller(self.features.words, self._analyzer)
+
+    @functools.cached_property
+    def _analyzer(self) -> Analyzer:
+        return Analyzer(self.features.language)
+
     def rank(self, request: RankRequest, history: UserHistory) -> Ranking:
         """The list for a request.
 
@@ -145,6 +178,8 @@ class Bundle:
         Returns:
             At most ``request.n`` items from place ``offset + 1`` on, fewer when no more are allowed.
         """
+        if request.surface is Surface.SEARCH:
+            return self._search(request, history)
         context = Context(history, request.surface)
         allowed = self.allowed(request, history)
         wanted = request.offset + request.n + POOL
@@ -157,9 +192,37 @@ class Bundle:
             shown, chances = explore(page, request.n, seed=request.seed)
         else:
             shown, chances = page[: request.n], [1.0] * len(page[: request.n])
+        places = list(zip(shown, chances, strict=True))
         score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
+        return Ranking(self._items_of(request, context, places, score_of, fused), fallback)
+
+    def _search(self, request: RankRequest, history: UserHistory) -> Ranking:
+        """The list for a query: pages of one order, which no page repeats or skips an item of."""
+        context = Context(history, request.surface, self.query(request.query or ""))
+        order, scores, fused, fallback = self._fused_order(context, self.allowed(request, history), SEARCHED)
+        ranked = order.tolist()
+        chances = [1.0] * len(ranked)
+        if request.explore:
+            ranked, chances = swap_one(ranked, seed=request.seed)
+        page = slice(request.offset, request.offset + request.n)
+        places = list(zip(ranked[page], chances[page], strict=True))
+        score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
+        items = self._items_of(request, context, places, score_of, fused)
+        facets = self.catalogue.facets(order, request.facets)
+        rewritten = context.query.rewritten if context.query else None
+        return Ranking(items, fallback, total=len(order), facets=facets, rewritten_query=rewritten)
+
+    def _items_of(
+        self,
+        request: RankRequest,
+        context: Context,
+        places: Sequence[tuple[int, float]],
+        score_of: Mapping[int, float],
+        fused: CandidateList | None,
+    ) -> tuple[RankedItem, ...]:
+        """Items of a page from their codes and chances."""
         sources = self._sources(fused, request.surface) if request.explain and fused is not None else {}
-        items = tuple(
+        return tuple(
             RankedItem(
                 id=self.features.item_ids[code],
                 code=code,
@@ -167,33 +230,38 @@ class Bundle:
                 score=score_of[code],
                 propensity=chance,
                 sources=sources.get(code, ()),
-                reasons=self._reasons(code, history, sources.get(code, ())) if request.explain else (),
+                reasons=self._reasons(code, context.history, sources.get(code, ())) if request.explain else (),
             )
-            for place, (code, chance) in enumerate(zip(shown, chances, strict=True), request.offset + 1)
+            for place, (code, chance) in enumerate(places, request.offset + 1)
         )
-        return Ranking(items, fallback)
 
     def score_items(
-        self, item_ids: Sequence[str], history: UserHistory, surface: Surface = Surface.RECOMMEND
+        self,
+        item_ids: Sequence[str],
+        history: UserHistory,
+        surface: Surface = Surface.RECOMMEND,
+        *,
+        query: str | None = None,
     ) -> list[float | None]:
-        """The fused score of given items, None for unknown ones."""
+        """The fused score of given items, None for unknown ones; ``query`` on ``SEARCH`` alone."""
         codes = self.features.item_ids.codes(item_ids)
         known = np.unique(codes[codes >= 0])
         if not len(known):
             return [None] * len(item_ids)
-        context = Context(history, surface)
-        if self._speechless(history) or surface not in self.fusion:
+        context = Context(history, surface, None if query is None else self.query(query))
+        members = self.on(surface)
+        if self._speechless(context) or surface not in self.fusion or not members:
             values = self.features.items["bought_decay30"][known]
         else:
-            scores = np.stack([member.score(context, known) for member in self.members.values()], axis=1)
-            values = self._score(CandidateList(known, tuple(self.members), scores, context), surface)
+            scores = np.stack([member.score(context, known) for member in members.values()], axis=1)
+            values = self._score(CandidateList(known, tuple(members), scores, context), surface)
         by_code = dict(zip(known.tolist(), np.maximum(values, np.finfo(np.float32).min).tolist(), strict=True))
         return [by_code.get(code) for code in codes.tolist()]
 
     def similar(self, item_id: str, n: int, filter_: Filter = Filter()) -> Ranking:  # noqa: B008 - frozen
         """Items like one item; an unknown item gives what sells now, and says so."""
         code = self.features.item_ids.code(item_id)
-        allowed = self._passing(filter_)
+        allowed = self.catalogue.passing(filter_)
         if code < 0:
             return self._plain(self._popular(allowed, n), None, "unknown_item")
         for name in self._similar_members():
@@ -209,7 +277,7 @@ class Bundle:
 
     def allowed(self, request: RankRequest, history: UserHistory) -> np.ndarray:
         """Which items may appear, bool ``[n_items]``."""
-        mask = self._passing(request.filter).copy()
+        mask = self.catalogue.passing(request.filter).copy()
         for item in request.exclude:
             code = self.features.item_ids.code(item)
             if code >= 0:
@@ -223,25 +291,31 @@ class Bundle:
     ) -> tuple[np.ndarray, np.ndarray, CandidateList | None, str | None]:
         surface = Surface(context.surface)
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32), None)
-        if surface not in self.fusion or not self.members:
+        members = self.on(surface)
+        if surface not in self.fusion or not members:
             return *nothing, "no_members"
-        if self._speechless(context.history):
-            return *nothing, "unknown_user"
+        if self._speechless(context):
+            return *nothing, "unknown_user" if context.query is None else "empty_query"
         depth = max(self.fusion[surface].depth, wanted)
-        candidates = gather(self.members, context, depth=depth, allowed=allowed)
+        candidates = gather(members, context, depth=depth, allowed=allowed)
         scores = self._score(candidates, surface)
         order = ordered(scores, candidates.codes)
         order = order[scores[order] > -np.inf]
         return candidates.codes[order], scores[order], candidates, None
 
-    def _speechless(self, history: UserHistory) -> bool:
-        return len(history) == 0
+    def _speechless(self, context: Context) -> bool:
+        """Whether there is nothing to go by: no history, and where something is asked, no word in the question."""
+        if context.query is not None:
+            return not context.query.terms and context.query.vector is None
+        return len(context.history) == 0
 
     def _score(self, candidates: CandidateList, surface: Surface) -> np.ndarray:
         fuser = self.fusion[surface].fuser
         if not fuser.reads_features:
             return fuser.score(candidates, None)
         described = parts(self.features, candidates.context.history, candidates.codes, self._items)
+        if surface == Surface.SEARCH:
+            described = (*described, query_part(self.features, candidates))
         return fuser.score_parts(candidates, described)
 
     @functools.cached_property
@@ -281,43 +355,6 @@ class Bundle:
         pairs = zip(codes.tolist(), values.tolist(), strict=True)
         items = (RankedItem(self.features.item_ids[c], c, place, s, 1.0) for place, (c, s) in enumerate(pairs, 1))
         return Ranking(tuple(items), fallback)
-
-    def _passing(self, wanted: Filter) -> np.ndarray:
-        """Items that pass a filter; the common filter costs nothing."""
-        mask = self._available if wanted.available else np.ones(self.features.n_items, np.bool_)
-        if wanted.brand is not None:
-            mask = mask & (self._brands == wanted.brand)
-        if wanted.category is not None:
-            mask = mask & self._in_category(wanted.category)
-        price = self.features.items["price"]
-        if wanted.price_min is not None:
-            mask = mask & (price >= wanted.price_min)
-        if wanted.price_max is not None:
-            mask = mask & (price <= wanted.price_max)
-        return mask
-
-    @functools.cached_property
-    def _brands(self) -> np.ndarray:
-        return np.array(self.features.catalog["brand"].to_pylist(), dtype=object)
-
-    @functools.cached_property
-    def _categories(self) -> dict[str, np.ndarray]:
-        """Codes by category path, ancestors included."""
-        found: dict[str, list[int]] = {}
-        for code, paths in enumerate(self.features.catalog["category"].to_pylist()):
-            own = set()
-            for path in (paths or "").split(MULTI_CATEGORY):
-                parts = [part.strip() for part in path.split(CATEGORY_PATH.strip()) if part.strip()]
-                own |= {CATEGORY_PATH.join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-            for name in own:
-                found.setdefault(name, []).append(code)
-        return {name: np.array(codes, np.int64) for name, codes in found.items()}
-
-    def _in_category(self, category: str) -> np.ndarray:
-        name = CATEGORY_PATH.join(part.strip() for part in category.split(CATEGORY_PATH.strip()))
-        mask = np.zeros(self.features.n_items, np.bool_)
-        mask[self._categories.get(name, np.zeros(0, np.int64))] = True
-        return mask
 
     def _sources(self, candidates: CandidateList, surface: Surface) -> dict[int, tuple[Source, ...]]:
         weights = self.fusion[surface].fuser.weights(candidates.members)

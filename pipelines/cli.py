@@ -43,6 +43,7 @@ BENCHMARKS = {
     "swap": "benchmarks.swap_latency",
     "parity": "benchmarks.parity",
     "one-more-day": "benchmarks.one_more_day",
+    "search": "benchmarks.search_quality",
 }
 DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +43,13 @@ def example_user(features: FeatureState) -> int:
     return int(np.argmax(activity))
 
 
+def example_query(artifacts: Path) -> str | None:
+    """The judged query of middle length, ties by the alphabet; None where nobody judged any."""
+    table = pq.read_table(artifacts / "canonical" / "judgments.parquet", columns=["query"])
+    queries = sorted(set(table["query"].to_pylist()), key=lambda query: (len(query), query))
+    return queries[len(queries) // 2] if queries else None
+
+
 def recently(features: FeatureState, user: int, n: int = 5) -> list[str]:
     """Titles of the last items of a user, newest first."""
     titles = features.catalog.column("title")
@@ -58,10 +66,10 @@ def packaged_service(tag: str, home: Path) -> Iterator[str]:
             yield started.address
 
 
-def ask(address: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Post one ``/v1/recommend``."""
+def ask(address: str, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Post one request."""
     request = urllib.request.Request(  # noqa: S310 - our own address
-        f"{address}/v1/recommend", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{address}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own address
         found: dict[str, Any] = json.load(answer)
@@ -95,17 +103,29 @@ def main(argv: list[str] | None = None) -> None:
     if pointer is None:
         raise ArtifactError("there is no champion to serve", do="run `dvc repro` and `fuseline promote`")
     features = FeatureState.load(pointer.bundle / "features")
-    user = example_user(features)
-    who = {"user_id": features.user_ids[user]} if user >= 0 else {}
-    body = {**who, "n": 10, "explore": False, "explain": True}
+    user, query = example_user(features), example_query(artifacts)
+    common = {"n": 10, "explore": False, "explain": True}
+    asked: list[tuple[str, dict[str, Any]]] = []
+    if user >= 0 or query is None:
+        who = {"user_id": features.user_ids[user]} if user >= 0 else {}
+        asked.append(("/v1/recommend", who | common))
+    if query is not None:
+        asked.append(("/v1/search", {"query": query} | common))
     with packaged_service(f"{bento.NAME}:{pointer.version}", home) as address:
-        answer = ask(address, body)
-    console.print(f"\nPOST /v1/recommend {json.dumps(body)}", highlight=False)
-    if user >= 0:
-        console.print(f"last seen by this user: {'; '.join(recently(features, user))}", highlight=False)
-    console.print(answer_table(answer, features))
-    console.print(f"version {answer['model_version']}, {answer['took_ms']:.1f} ms, fallback: {answer['fallback']}")
-    console.print("Next: `make serve`, then open http://127.0.0.1:3000; report: artifacts/evaluation/report.html")
+        answers = [ask(address, route, body) for route, body in asked]
+    for (route, body), answer in zip(asked, answers, strict=True):
+        console.print(f"\nPOST {route} {json.dumps(body)}", highlight=False)
+        if "user_id" in body:
+            console.print(f"last seen by this user: {'; '.join(recently(features, user))}", highlight=False)
+        console.print(answer_table(answer, features))
+        console.print(f"version {answer['model_version']}, {answer['took_ms']:.1f} ms, fallback: {answer['fallback']}")
+    elsewhere = f"FUSELINE_HOME={home} " if home.parent.name == "samples" else ""
+    report = artifacts.resolve() / "evaluation" / "report.html"
+    console.print(
+        f"Next: `{elsewhere}make serve`, then open http://127.0.0.1:3000; report: {report}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

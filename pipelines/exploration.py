@@ -42,6 +42,35 @@ def explore(order: Sequence[int], n: int, *, seed: int) -> tuple[list[int], list
     return shown, chances
 
 
+def swap_one(order: Sequence[int], *, seed: int) -> tuple[list[int], list[float]]:
+    """Let a near miss and one of places 6 to 10 trade places: for lists of several pages, which then stay whole.
+
+    With chance :data:`RATE` one of the five places and one of the pool of the next places are drawn evenly.
+
+    Args:
+        order: all items, best first.
+        seed: decides everything; the same for all pages of a list.
+
+    Returns:
+        The order with at most two items exchanged, and for each the chance that this policy puts it at that place.
+    """
+    shown = list(order)
+    chances = [1.0] * len(shown)
+    slots = range(PROTECTED, min(2 * PROTECTED, len(shown)))
+    pool = range(2 * PROTECTED, min(2 * PROTECTED + POOL, len(shown)))
+    if not pool:
+        return shown, chances
+    for places in (slots, pool):
+        for place in places:
+            chances[place] = 1.0 - RATE / len(places)
+    draw = random.Random(seed)  # noqa: S311 - a policy, not a secret
+    if draw.random() < RATE:
+        up, down = draw.choice(slots), draw.choice(pool)
+        shown[up], shown[down] = shown[down], shown[up]
+        chances[up] = chances[down] = RATE / len(slots) / len(pool)
+    return shown, chances
+
+
 def weights(propensities: np.ndarray, *, clip: float) -> np.ndarray:
     """How much an impression counts, so that what the policy seldom shows is not drowned by what it always shows.
 

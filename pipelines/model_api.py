@@ -20,7 +20,9 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
+from pipelines.search.query import Query
 
 
 class ModelConfig(BaseModel):
@@ -34,13 +36,22 @@ class Need(StrEnum):
 
     INTERACTIONS = "interactions of known users"
     TEXT = "text vectors"
+    ITEMS = "items"
+
+
+RECOMMENDING: frozenset[Surface] = frozenset({Surface.RECOMMEND, Surface.RECOMMEND_NEW})
+"""Surfaces without a query."""
 
 
 class Context(NamedTuple):
-    """Whom a list is for: ``history`` has finished per-item aggregates, empty for an unknown user."""
+    """Whom a list is for, and what was asked.
+
+    ``history`` has finished per-item aggregates, empty for an unknown user; ``query`` is None but on ``search``.
+    """
 
     history: UserHistory
     surface: str
+    query: Query | None = None
 
 
 class Candidates(NamedTuple):
@@ -192,6 +203,7 @@ class Kind:
         fitted: its fitted class.
         fit: ``fit(config, data, *, seed) -> FittedModel``; pure: same arguments, same bytes.
         needs: what it cannot do without.
+        surfaces: on which lists it has something to say; on others it is not asked.
         warm_start: whether ``fit`` uses ``data.parent``.
     """
 
@@ -200,6 +212,7 @@ class Kind:
     fit: FitFunction
     needs: frozenset[Need] = frozenset({Need.INTERACTIONS})
     warm_start: bool = False
+    surfaces: frozenset[Surface] = RECOMMENDING
 
     REGISTERED_AS: ClassVar[str] = "KIND"
 
@@ -211,7 +224,7 @@ class Kind:
 
 def available(features: FeatureState) -> frozenset[Need]:
     """What these data offer."""
-    offered = set()
+    offered = {Need.ITEMS} if features.n_items else set()
     if len(features.user_items.items):
         offered.add(Need.INTERACTIONS)
     if features.text is not None:

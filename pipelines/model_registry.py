@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
 import pipelines.models
+from pipelines.contracts import Surface
 from pipelines.errors import ParamsError
 from pipelines.model_api import Kind, ModelConfig
 from pipelines.params import ModelEntry
@@ -30,6 +32,11 @@ def kind(name: str) -> Kind:
         )
     found: Kind = importlib.import_module(f"pipelines.models.{name}").KIND
     return found
+
+
+def speaking(kinds: Mapping[str, str], surface: Surface) -> list[str]:
+    """Members that have something to say on a surface, in the order of ``kinds``: member -> kind."""
+    return [member for member, name in kinds.items() if surface in kind(name).surfaces]
 
 
 def config(member: str, entry: ModelEntry) -> ModelConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.bundle import MANIFEST
 from pipelines.contracts import Surface
+from pipelines.search.encoding import ENCODER
 from pipelines.storage import file_sha256, read_json, replacing_folder, value_sha256, write_json
 from pipelines.workspace import SERVED, Workspace
 
@@ -50,6 +51,8 @@ def pack(
             if work.fusion(surface).exists():
                 shutil.copytree(work.fusion(surface), folder / "fusion" / surface)
                 surfaces[str(surface)] = read_json(folder / "fusion" / surface / "choice.json")
+        if str(Surface.SEARCH) in surfaces and (work.text / ENCODER).is_dir():
+            shutil.copytree(work.text / ENCODER, folder / ENCODER)
         for name, path in (extra or {}).items():
             shutil.copyfile(path, folder / name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -112,6 +112,7 @@ class TextParams(Params):
     encoder: str | None = Field("all-MiniLM-L6-v2", description="a packaged name, a folder, or a Keras Hub preset")
     max_tokens: int = Field(64, ge=8, le=512)
     batch_size: int = Field(32, ge=1)
+    language: str | None = Field("english", description="of texts in Latin script, for stemming; Snowball's name")
 
     @field_validator("encoder")
     @classmethod
@@ -122,12 +123,13 @@ class TextParams(Params):
 class FusionParams(Params):
     """How members are fused; the sections belong to the fusers of the same name."""
 
-    method: Literal["auto", "best_single", "weighted", "reciprocal_rank", "stacking"] = "auto"
+    method: Literal["auto", "best_single", "weighted", "reciprocal_rank", "stacking", "convex"] = "auto"
     candidates_per_member: int = Field(100, ge=1)
     max_users: int = Field(1500, ge=1, description="lists per window that the fusion learns on")
     weighted: dict[str, Any] = Field(default_factory=dict)
     reciprocal_rank: dict[str, Any] = Field(default_factory=dict)
     stacking: dict[str, Any] = Field(default_factory=dict)
+    convex: dict[str, Any] = Field(default_factory=dict)
 
 
 class EvaluationParams(Params):

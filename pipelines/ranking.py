@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class RankRequest:
 
     Attributes:
         surface: whose fusion ranks; ``RECOMMEND_NEW`` leaves out what the user had the target event with.
+        query: what was typed; on ``SEARCH`` alone.
         n: length of the list, from 1.
         offset: places to skip.
         filter: which items may appear.
@@ -35,9 +37,11 @@ class RankRequest:
         explore: whether one slot below the fifth may be given to a random near miss.
         seed: decides the exploration.
         explain: whether items carry the members' scores.
+        facets: fields of ``catalogue.FACETS`` to count all items of a search by.
     """
 
     surface: Surface = Surface.RECOMMEND
+    query: str | None = None
     n: int = 10
     offset: int = 0
     filter: Filter = Filter()
@@ -47,6 +51,7 @@ class RankRequest:
     explore: bool = False
     seed: int = 0
     explain: bool = False
+    facets: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):
@@ -72,7 +77,15 @@ class RankedItem(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranking:
-    """A list, best first; ``fallback`` says why the answer is simpler than usual, or is None."""
+    """A list, best first; ``fallback`` says why the answer is simpler than usual, or is None.
+
+    ``total``: how many items all pages of a search hold together; None for other lists, which go on to the end of
+    the catalogue. ``facets``: by field, values and how many of these items have them. ``rewritten_query``: what was
+    searched for instead of what was typed, or None.
+    """
 
     items: tuple[RankedItem, ...]
     fallback: str | None = None
+    total: int | None = None
+    facets: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
+    rewritten_query: str | None = None

@@ -154,7 +154,14 @@ def replay(
     typer.echo(f"report: {lies / action.PAGE}")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (run, fresh, package, served, replay)
+def sample(*, name: Annotated[str, typer.Argument(help="Folder below data/: esci_us, online_retail_ii.")]) -> None:
+    """Lay a shipped shop beside the one in params.yaml, with artifacts and champion of its own; prints its folder."""
+    from pipelines.actions import sample as action
+
+    typer.echo(str(action.lay(name, Path.cwd(), home=champion.home_from_environment())))
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (run, fresh, package, served, replay, sample)
 OF_A_WORKSPACE: dict[str, Callable[..., None]] = {
     "open": open_workspace,
     "stage": stage,

@@ -160,6 +160,12 @@ def save(folder: Path, vectors: TextVectors | None, about: dict[str, Any]) -> No
     write_json(folder / "manifest.json", about)
 
 
+def language(folder: Path) -> str | None:
+    """Of the item texts, for stemming, as ``artifacts/text`` says."""
+    found: str | None = read_json(folder / "manifest.json")["language"]
+    return found
+
+
 def load(folder: Path) -> TextVectors | None:
     """Read ``artifacts/text``, memory-mapped; None when the encoder is switched off.
 

@@ -13,7 +13,7 @@ from pipelines.features.state import UserHistory
 from pipelines.ranking import RankedItem, Ranking
 from serving.event_schemas import BadEvent, rows
 from serving.event_store import Outcome
-from serving.schemas import Filter, RankRequest, RecommendRequest
+from serving.schemas import Filter, RankRequest, RecommendRequest, SearchRequest
 
 DETAILS = ("title", "brand", "category", "price", "currency", "image_uri", "available")
 """Columns of the catalogue that ``details`` adds to an item."""
@@ -46,6 +46,33 @@ def recommend(request: RecommendRequest, *, bundle: Bundle, history: UserHistory
     )
 
 
+def search(request: SearchRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
+    """The list for a query; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
+    return bundle.rank(
+        asked.RankRequest(
+            surface=Surface.SEARCH,
+            query=request.query,
+            n=request.n,
+            offset=request.offset,
+            filter=_filter(request.filter),
+            placement=request.placement,
+            time=request.event_time,
+            explore=request.explore,
+            seed=seed(request.page_of or token) if request.explore else 0,
+            explain=request.explain,
+            facets=tuple(dict.fromkeys(request.facets)),
+        ),
+        history,
+    )
+
+
+def counted(ranking: Ranking) -> dict[str, list[dict[str, Any]]]:
+    """Facets as they go into an answer."""
+    return {
+        field: [{"value": value, "count": count} for value, count in values] for field, values in ranking.facets.items()
+    }
+
+
 def _filter(wanted: Filter) -> asked.Filter:
     return asked.Filter(
         category=wanted.category,
@@ -59,13 +86,16 @@ def _filter(wanted: Filter) -> asked.Filter:
 def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple[list[dict[str, Any]], str | None]:
     """The given items, best first, ties in the order given; unknown ones last, with score null."""
     ids = list(dict.fromkeys(request.items))
-    scored = dict(zip(ids, bundle.score_items(ids, history, Surface.RECOMMEND), strict=True))
+    searches = request.query is not None and bool(bundle.on(Surface.SEARCH))
+    surface = Surface.SEARCH if searches else Surface.RECOMMEND
+    query = request.query if searches else None
+    scored = dict(zip(ids, bundle.score_items(ids, history, surface, query=query), strict=True))
     ids.sort(key=lambda one: _descending(scored[one]))
     items = [{"id": one, "rank": place, "score": scored[one]} for place, one in enumerate(ids, 1)]
     fallback = None
-    if request.query is not None:
+    if request.query is not None and not searches:
         fallback = SEARCH_NOT_AVAILABLE
-    elif not len(history):
+    elif request.query is None and not len(history):
         fallback = UNKNOWN_USER
     return items, fallback
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pipelines.contracts import Surface
 from pipelines.feedback import microseconds
 from pipelines.ranking import Ranking
 from serving import auth, event_schemas, handlers, problems, registry, schemas
@@ -169,6 +170,30 @@ async def similar(call: Call) -> Response:
     return call.answer({"items": items}, fallback=ranking.fallback)
 
 
+async def search(call: Call) -> Response:
+    """A list for a query."""
+    request = await call.parsed(schemas.SearchRequest)
+    served, store = call.current(), call.runtime.store
+
+    def read() -> Known:
+        user, visitor = request.user_id, request.visitor_id
+        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
+
+    of, past, lacking = await call.reading(read)
+    ranking = handlers.search(request, bundle=served.bundle, history=past, token=call.token)
+    ranking = replace(ranking, fallback=ranking.fallback or lacking)
+    shown_at = None if request.event_time is None else microseconds(request.event_time)
+    placement = request.placement or "search"
+    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, shown_at=shown_at)
+    members = {
+        "items": handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details),
+        "total": ranking.total or 0,
+        "facets": handlers.counted(ranking),
+        "rewritten_query": ranking.rewritten_query,
+    }
+    return call.answer(members, fallback=ranking.fallback)
+
+
 async def rank(call: Call) -> Response:
     """The given items in the best order."""
     request = await call.parsed(schemas.RankRequest)
@@ -268,6 +293,15 @@ OPERATIONS: tuple[Operation, ...] = (
         event_schemas.Event,
         answer=schemas.EventsAnswer,
         status=202,
+    ),
+    Operation(
+        "POST",
+        "/v1/search",
+        "A list for a query",
+        search,
+        Role.READ,
+        schemas.SearchRequest,
+        answer=schemas.SearchAnswer,
     ),
     Operation(
         "POST",

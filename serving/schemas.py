@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.catalogue import FACETS
 from pipelines.contracts import Surface
+from pipelines.search.analysis import normalised
 
 MAX_N = 100
 MAX_OFFSET = 10_000
 MAX_ID = 1_024
+MAX_QUERY = 500
 
 
 def _without_nul(value: str) -> str:
@@ -32,6 +35,7 @@ def in_utc(value: datetime) -> datetime:
 Text = Annotated[str, Field(max_length=MAX_ID), AfterValidator(_without_nul)]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(_without_nul)]
 OptionalId = Annotated[Id | None, BeforeValidator(_empty_as_none)]
+Facet = Literal["brand", "category", "available", "price"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Time = Annotated[datetime, AfterValidator(in_utc)]
 
@@ -81,13 +85,40 @@ class RecommendRequest(Request):
         return Surface.RECOMMEND_NEW if self.exclude_seen else Surface.RECOMMEND
 
 
+class SearchRequest(Request):
+    """Body of ``POST /v1/search``."""
+
+    query: str = Field(min_length=1, max_length=MAX_QUERY, description="what was typed")
+    user_id: OptionalId = None
+    visitor_id: OptionalId = None
+    placement: Text | None = Field(None, description="where the list is shown")
+    n: int = Field(10, ge=1, le=MAX_N)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    page_of: OptionalId = Field(
+        None, description="attribution_token of the first page, so that later ones go on with it"
+    )
+    filter: Filter = Filter()
+    facets: list[Facet] = Field([], max_length=10, description=f"count all items found by {', '.join(FACETS)}")
+    explore: bool = True
+    explain: bool = Field(False, description="give sources and reasons")
+    details: bool = Field(False, description="give title, brand, category, price of each item")
+    event_time: Time | None = Field(None, description="only with FUSELINE_REPLAY=1")
+
+    @field_validator("query")
+    @classmethod
+    def _visible(cls, value: str) -> str:
+        if not normalised(value):
+            raise ValueError("holds nothing that can be seen")
+        return value
+
+
 class RankRequest(Request):
     """Body of ``POST /v1/rank``."""
 
     items: list[Id] = Field(min_length=1, max_length=1_000)
     user_id: OptionalId = None
     visitor_id: OptionalId = None
-    query: Text | None = None
+    query: Annotated[str, Field(max_length=MAX_QUERY)] | None = None
     event_time: Time | None = Field(None, description="only with FUSELINE_REPLAY=1")
 
 
@@ -133,6 +164,21 @@ class ListAnswer(Answer):
     """Answer of a route that shows a list."""
 
     items: list[Item]
+
+
+class FacetValue(BaseModel):
+    """A value of a field, and how many of the items found have it."""
+
+    value: str
+    count: int
+
+
+class SearchAnswer(ListAnswer):
+    """Answer of ``POST /v1/search``."""
+
+    total: int = Field(description="items found, on all pages")
+    facets: dict[str, list[FacetValue]]
+    rewritten_query: str | None = Field(description="what was searched for instead of the query, or null")
 
 
 class ScoredItem(BaseModel):

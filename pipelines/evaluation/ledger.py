@@ -48,7 +48,8 @@ def ledger(
     whole = result.lists[FUSED].codes[rows]
     fused = result.matrix(FUSED, COUNTED)[rows]
     gaps, changed = [], {}
-    for member in bundle.members:
+    members = list(bundle.on(Surface(audience.surface)))
+    for member in members:
         codes = fused_lists(bundle.without(member), audience, track=track, about=f"without {member}").codes
         found = measure(codes, audience, bundle.features)
         gaps.append(fused - np.column_stack([found[name] for name in COUNTED]))
@@ -56,7 +57,7 @@ def ledger(
     if not gaps:
         return {"not_applicable": "the fusion has no members"}
     spans = iter(bootstrap.intervals(np.hstack(gaps), seed=seed, draws=draws))
-    pairs = {member: zip(COUNTED, spans, strict=False) for member in bundle.members}
+    pairs = {member: zip(COUNTED, spans, strict=False) for member in members}
     return {
         member: {"changed": changed[member], **{name: span.as_difference() for name, span in columns if span}}
         for member, columns in pairs.items()
@@ -84,7 +85,16 @@ def costs(
     """
     timed = [audience.at(range(min(len(audience), TIMED_USERS))) for audience in audiences]
     members = {
-        name: {"milliseconds": _median([s for audience in timed for s in _member_times(bundle, name, audience, clock)])}
+        name: {
+            "milliseconds": _median(
+                [
+                    seconds
+                    for audience in timed
+                    if name in bundle.on(Surface(audience.surface))
+                    for seconds in _member_times(bundle, name, audience, clock)
+                ]
+            )
+        }
         for name in bundle.members
     }
     return {"members": members, "surfaces": {a.surface: _request_times(bundle, a, clock) for a in timed if len(a)}}

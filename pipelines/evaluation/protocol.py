@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pipelines import model_registry
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation import bootstrap, metrics
@@ -89,7 +90,9 @@ def evaluate_surface(bundle: Bundle, audience: Audience, *, track: Track[Any] = 
     """Make and measure the lists of the fusion and of every member for every user of the audience."""
     lists = {FUSED: fused_lists(bundle, audience, track=track)}
     absent: dict[str, str] = {}
-    for name, about in bundle.manifest["members"].items():
+    kinds = {name: about["kind"] for name, about in bundle.manifest["members"].items()}
+    for name in model_registry.speaking(kinds, Surface(audience.surface)):
+        about = bundle.manifest["members"][name]
         if not about["applicable"]:
             absent[name] = about["reason"]
             continue

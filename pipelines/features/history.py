@@ -19,6 +19,7 @@ from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate, Fol
 from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
+from pipelines.search import spelling
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
 MAX_ATTRIBUTE_VALUES = 1000
@@ -28,8 +29,19 @@ NEW_BUYER_DAYS = 28
 """A history that met the item for the first time within this many days is a new buyer."""
 
 
+NAMING = ("title", "brand", "category")
+"""Columns of the catalogue whose words are spelt with care."""
+
+
 def build(
-    tables: Path, time: datetime, *, target: str, strengths: dict[str, float], text: TextVectors | None
+    tables: Path,
+    time: datetime,
+    *,
+    target: str,
+    strengths: dict[str, float],
+    text: TextVectors | None,
+    language: str | None = "english",
+    words: bool = False,
 ) -> FeatureState:
     """Aggregates, items and users of what lies before ``time``.
 
@@ -39,6 +51,8 @@ def build(
         target: event type that the models predict.
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
+        language: of the item texts, see :class:`FeatureState`.
+        words: whether to count the catalogue's words, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -82,6 +96,8 @@ def build(
         text=None if text is None else text.lookup([text_key(t) for t in _texts(catalog)]),
         target=target,
         strengths=strengths,
+        language=language,
+        words=_words(catalog) if words else {},
         interactions=tables / "interactions.parquet",
     )
 
@@ -175,6 +191,14 @@ def _user_items(table: pa.Table, n_users: int) -> UserItems:
     np.cumsum(np.bincount(table["user"].to_numpy(), minlength=n_users), out=pointer[1:])
     aggregates = {a.name: table[a.name].to_numpy().astype(np.float32) for a in USER_ITEM}
     return UserItems(pointer, table["item"].to_numpy().astype(np.int32), aggregates)
+
+
+def _words(catalog: pa.Table) -> dict[str, int]:
+    named, described = (
+        [" ".join(filter(None, row)) for row in zip(*(catalog[name].to_pylist() for name in columns), strict=True)]
+        for columns in (NAMING, (*NAMING, "description"))
+    )
+    return spelling.counted(named, described)
 
 
 def _texts(catalog: pa.Table) -> list[str]:

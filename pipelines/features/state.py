@@ -84,6 +84,8 @@ class FeatureState:
             None without an encoder.
         target: event type that the models predict.
         strengths: weight per positive event type.
+        language: of the texts in Latin script, by Snowball's name; None: words are not stemmed.
+        words: the words of the catalogue and how often each occurs, of ``spelling.counted``; empty where nobody types.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
     """
@@ -100,6 +102,8 @@ class FeatureState:
     text: np.ndarray | None
     target: str
     strengths: dict[str, float]
+    language: str | None = "english"
+    words: dict[str, int] = field(default_factory=dict)
     interactions: Path | None = None
 
     @property
@@ -136,12 +140,14 @@ class FeatureState:
         write_arrays(folder / "user_attributes", self.user_attributes)
         if self.text is not None:
             write_arrays(folder / "text", {"vectors": self.text})
+        write_json(folder / "words.json", self.words)
         write_json(
             folder / "state.json",
             {
                 "time": self.time.isoformat(),
                 "target": self.target,
                 "strengths": self.strengths,
+                "language": self.language,
                 "attribute_values": self.attribute_values,
                 "has_text": self.text is not None,
             },
@@ -173,5 +179,7 @@ class FeatureState:
             text=read_array(folder / "text" / "vectors.npy") if about["has_text"] else None,
             target=about["target"],
             strengths=about["strengths"],
+            language=about.get("language", "english"),
+            words=read_json(folder / "words.json") if (folder / "words.json").exists() else {},
             interactions=interactions,
         )

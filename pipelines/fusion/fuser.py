@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipelines.contracts import Surface
 from pipelines.errors import ParamsError
 from pipelines.fusion.candidates import CandidateList
 from pipelines.fusion.features import Part, joined
 
-METHODS: tuple[str, ...] = ("best_single", "weighted", "reciprocal_rank", "stacking")
+METHODS: tuple[str, ...] = ("best_single", "weighted", "reciprocal_rank", "stacking", "convex")
 """A method is the file of its name in this folder; ``auto`` chooses among them."""
 
 
@@ -82,13 +83,14 @@ class FittedFuser(ABC):
 class Method:
     """A fusion method: ``fit(config, lists, members, *, seed) -> FittedFuser``.
 
-    ``learns``: whether it needs labelled lists.
+    ``learns``: whether it needs labelled lists; ``surfaces``: on which it has what it reads.
     """
 
     config: type[FuserConfig]
     fitted: type[FittedFuser]
     fit: Callable[..., FittedFuser]
     learns: bool = True
+    surfaces: frozenset[Surface] = frozenset(Surface)
 
 
 def method(name: str) -> Method:

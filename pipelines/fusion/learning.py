@@ -12,14 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.contracts import Surface
 from pipelines.evaluation.bootstrap import difference
 from pipelines.fusion import fuser as fusers
 from pipelines.fusion.fuser import FittedFuser, LabelledList
 from pipelines.fusion.quality import per_list_ndcg
 from pipelines.params import FusionParams
 
-LABEL_FREE = "reciprocal_rank"
-"""What fuses when there is no window to learn on."""
+LABEL_FREE = {
+    Surface.RECOMMEND: "reciprocal_rank",
+    Surface.RECOMMEND_NEW: "reciprocal_rank",
+    Surface.SEARCH: "convex",
+}
+"""What fuses a surface when there is nothing to learn on."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,13 @@ class Choice:
 
 
 def choose(
-    params: FusionParams, lists: Sequence[LabelledList], members: Sequence[str], *, windows: Sequence[str], seed: int
+    params: FusionParams,
+    lists: Sequence[LabelledList],
+    members: Sequence[str],
+    *,
+    surface: Surface,
+    windows: Sequence[str],
+    seed: int,
 ) -> Choice:
     """Fit the method that params name, or let the windows choose.
 
@@ -44,13 +55,16 @@ def choose(
         params: the fusion section.
         lists: labelled lists of all windows.
         members: names of the members that apply, in the order of params.
+        surface: whose lists these are.
         windows: names of the windows, oldest first.
         seed: of the run.
     """
-    if params.method != "auto":
+    free = LABEL_FREE[surface]
+    usable = [name for name in fusers.METHODS if surface in fusers.method(name).surfaces]
+    if params.method != "auto" and (lists or not fusers.method(params.method).learns) and params.method in usable:
         return Choice(params.method, _fit(params, params.method, lists, members, seed))
     if not lists:
-        return Choice(LABEL_FREE, _fit(params, LABEL_FREE, lists, members, seed))
+        return Choice(free, _fit(params, free, lists, members, seed))
     fitting = [one for one in lists if one.window != windows[-1]]
     held = [one for one in lists if one.window == windows[-1]]
     if not fitting or not held:
@@ -59,7 +73,7 @@ def choose(
     base = per_list_ndcg(single, held)
     trials: dict[str, dict[str, Any]] = {"best_single": {"ndcg@10": float(base.mean()), **single.weights(members)}}
     best, best_mean = "best_single", float(base.mean())
-    for name in fusers.METHODS:
+    for name in usable:
         if name == "best_single" or len(members) < 2:
             continue
         reached = per_list_ndcg(_fit(params, name, fitting, members, seed), held)
@@ -78,6 +92,7 @@ def _fit(
         "weighted": params.weighted,
         "reciprocal_rank": params.reciprocal_rank,
         "stacking": params.stacking,
+        "convex": params.convex,
     }
     method = fusers.method(name)
     return method.fit(fusers.config(name, sections.get(name, {})), lists, members, seed=seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,18 @@ class Slice:
     other: np.ndarray
 
 
+class Span(NamedTuple):
+    """A mean over users with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
 @dataclass(frozen=True)
 class SurfaceEvidence:
     """One surface of the holdout.
@@ -74,7 +86,7 @@ class SurfaceEvidence:
         baselines: names of those members that only count and do not learn.
         popularity: name of the popularity member among the baselines, if any.
         slices: by name.
-        lists: metrics of the lists shown, ``{system: {metric: mean}}``, the fusion as ``fused``.
+        lists: metrics of the lists shown, ``{system: {metric: span}}``, the fusion as ``fused``.
         bought_gini: Gini coefficient, 0 to 1, of how often these users took each item of the catalogue in the holdout.
     """
 
@@ -84,7 +96,7 @@ class SurfaceEvidence:
     baselines: tuple[str, ...] = ()
     popularity: str | None = None
     slices: Mapping[str, Slice] = field(default_factory=dict)
-    lists: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    lists: Mapping[str, Mapping[str, Span]] = field(default_factory=dict)
     bought_gini: float | None = None
 
 

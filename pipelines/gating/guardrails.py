@@ -63,17 +63,18 @@ def _lists(name: str, surface: SurfaceEvidence, limits: GateParams) -> Iterator[
     fused, member = surface.lists[FUSED], surface.lists[learned]
     for metric in MORE_IS_BETTER:
         if metric in fused and metric in member:
-            bound = (1 - limits.list_margin) * member[metric]
-            finding = Finding.PASSED if fused[metric] >= bound else Finding.FAILED
-            required = f"at least {bound:.4f}, {1 - limits.list_margin:.0%} of {learned}'s {member[metric]:.4f}"
-            yield Reason(f"{metric}.{name}", finding, float(fused[metric]), required)
+            bound = (1 - limits.list_margin) * member[metric].mean
+            finding = Finding.PASSED if fused[metric].high >= bound else Finding.FAILED
+            share = f"{1 - limits.list_margin:.0%} of {learned}'s {member[metric].mean:.4f}"
+            yield Reason(f"{metric}.{name}", finding, str(fused[metric]), f"not all below {bound:.4f}, {share}")
     if CONCENTRATION in fused and CONCENTRATION in member:
-        bound = min(1.0, member[CONCENTRATION] + limits.concentration_margin)
-        required = f"at most {bound:.4f}, {limits.concentration_margin} above {learned}'s"
+        bound = min(1.0, member[CONCENTRATION].mean + limits.concentration_margin)
+        required = f"not all above {bound:.4f}, {limits.concentration_margin} above {learned}'s"
         if surface.bought_gini is not None and surface.bought_gini > bound:
-            bound, required = surface.bought_gini, f"at most {surface.bought_gini:.4f}, that of what people bought"
-        finding = Finding.PASSED if fused[CONCENTRATION] <= bound else Finding.FAILED
-        yield Reason(f"{CONCENTRATION}.{name}", finding, float(fused[CONCENTRATION]), required)
+            bound = surface.bought_gini
+            required = f"not all above {bound:.4f}, that of what people bought"
+        finding = Finding.PASSED if fused[CONCENTRATION].low <= bound else Finding.FAILED
+        yield Reason(f"{CONCENTRATION}.{name}", finding, str(fused[CONCENTRATION]), required)
 
 
 def _not_below_usual(week: Expected, limits: GateParams) -> Iterator[Reason]:

@@ -14,7 +14,17 @@ import pyarrow.parquet as pq
 from pipelines.evaluation import metrics, slices
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
-from pipelines.gating.evidence import DECIDING, Candidate, Champion, Evidence, Expected, Mode, Slice, SurfaceEvidence
+from pipelines.gating.evidence import (
+    DECIDING,
+    Candidate,
+    Champion,
+    Evidence,
+    Expected,
+    Mode,
+    Slice,
+    Span,
+    SurfaceEvidence,
+)
 from pipelines.gating.guardrails import FUSED
 from pipelines.gating.pinning import audiences
 from pipelines.params import AllParams
@@ -165,10 +175,14 @@ def _bought_gini(group: Audience, n_items: int) -> float | None:
     return metrics.gini(np.bincount(taken, minlength=n_items).astype(np.float64)) if len(taken) else None
 
 
-def _list_metrics(artifacts: Path, surface: str) -> dict[str, dict[str, float]]:
+def _list_metrics(artifacts: Path, surface: str) -> dict[str, dict[str, Span]]:
     systems = read_json(artifacts / "evaluation" / "metrics.json").get(surface, {})
     return {
-        system: {name: found["mean"] for name, found in values.items() if isinstance(found, dict) and "mean" in found}
+        system: {
+            name: Span(found["mean"], found["ci_low"], found["ci_high"])
+            for name, found in values.items()
+            if isinstance(found, dict) and "mean" in found
+        }
         for system, values in systems.items()
         if isinstance(values, dict) and "not_applicable" not in values
     }

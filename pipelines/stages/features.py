@@ -8,8 +8,9 @@ from pathlib import Path
 from pipelines.features import history
 from pipelines.stages.running import run, stage_parser
 from pipelines.storage import read_json, replacing_folder
+from pipelines.text_encoding import language
 from pipelines.text_encoding import load as load_text
-from pipelines.workspace import SERVED, Workspace
+from pipelines.workspace import JUDGED, SERVED, Workspace
 
 
 def main() -> None:
@@ -18,13 +19,21 @@ def main() -> None:
     parser.add_argument("--served", action="store_true", help="the instant that serves (t3) instead of those before it")
     told = parser.parse_args()
     work = Workspace(told.artifacts)
-    text = load_text(work.text)
+    text, spoken = load_text(work.text), language(work.text)
     tables = work.current if told.served else work.history
     about = read_json(tables / "about.json")
     with replacing_folder(work.features(SERVED) if told.served else work.root / "features") as folder:
         for name, time in about["instants"].items():
             target, strengths = about["target"], about["strengths"]
-            state = history.build(tables, datetime.fromisoformat(time), target=target, strengths=strengths, text=text)
+            state = history.build(
+                tables,
+                datetime.fromisoformat(time),
+                target=target,
+                strengths=strengths,
+                text=text,
+                language=spoken,
+                words=name in {JUDGED, SERVED},
+            )
             into: Path = folder if told.served else folder / name
             into.mkdir(exist_ok=True)
             state.save(into)

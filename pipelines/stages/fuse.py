@@ -21,32 +21,38 @@ from pipelines.stages.running import arguments, run
 from pipelines.storage import read_json, replacing_folder, write_json
 from pipelines.workspace import JUDGED, Workspace
 
-SURFACES = (Surface.RECOMMEND, Surface.RECOMMEND_NEW)
-
 
 def main() -> None:
     """Write ``artifacts/fusion/<surface>/``."""
     told = arguments("Learn each surface's fusion on the rolling windows.")
     params = parameters.load(told.params)
     work = Workspace(told.artifacts)
-    members = [name for name in params.models if read_json(work.member_status(name))["applicable"]]
+    kinds = {name: params.models[name].kind for name in params.models if applies(work, name)}
+    members = {surface: model_registry.speaking(kinds, surface) for surface in Surface}
     windows = [name for name in read_json(work.history / "about.json")["instants"] if name != JUDGED]
-    surfaces = SURFACES if members else ()
+    surfaces = [surface for surface in Surface if members[surface]]
     # all lists first: their workers are forked, which must come before TensorFlow is loaded
-    lists = {
-        surface: [one for window in windows for one in window_lists(params, work, members, surface, window)]
+    lists: dict[Surface, list[LabelledList]] = {
+        surface: [one for window in windows for one in window_lists(params, work, members[surface], surface, window)]
         for surface in surfaces
+        if surface is not Surface.SEARCH
     }
     with replacing_folder(work.root / "fusion") as folder:
         for surface in surfaces:
-            print(f"{surface}: {len(lists[surface])} lists of {len(windows)} windows", flush=True)
-            choice = choose(params.fusion, lists[surface], members, windows=windows, seed=params.seed)
+            known = lists.get(surface, [])
+            print(f"{surface}: {len(known)} lists of {len(windows)} windows", flush=True)
+            choice = choose(params.fusion, known, members[surface], surface=surface, windows=windows, seed=params.seed)
             (folder / surface).mkdir()
             choice.fuser.save(folder / surface)
             about = {"fuser": choice.method, "depth": params.fusion.candidates_per_member, "trials": choice.trials}
-            about["weights"] = choice.fuser.weights(members)
+            about["weights"] = choice.fuser.weights(members[surface])
             write_json(folder / surface / "choice.json", about)
             print(f"{surface}: {choice.method}", flush=True)
+
+
+def applies(work: Workspace, member: str) -> bool:
+    """Whether a member was fitted on these data."""
+    return bool(read_json(work.member_status(member))["applicable"])
 
 
 def window_lists(

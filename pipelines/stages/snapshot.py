@@ -6,8 +6,10 @@ It runs before all others and whenever a model's entry changes, so it also says 
 from __future__ import annotations
 
 from pipelines import model_registry
+from pipelines.errors import ParamsError
 from pipelines.ingestion.canonical import snapshot
 from pipelines.params import load
+from pipelines.search.analysis import Analyzer
 from pipelines.stages.running import arguments, run
 from pipelines.storage import write_json
 
@@ -18,6 +20,10 @@ def main(argv: list[str] | None = None) -> None:
     params = load(args.params)
     for member, entry in params.models.items():
         model_registry.config(member, entry)
+    try:
+        Analyzer(params.text.language)
+    except ValueError as error:
+        raise ParamsError("text.language", found=error, do="correct it in params.yaml, or set it to null") from None
     taken = snapshot.take(params.data, home=snapshot.feedback_root())
     manifest = args.artifacts / "snapshot" / "manifest.json"
     write_json(manifest, taken.as_json())

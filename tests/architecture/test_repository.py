@@ -23,6 +23,7 @@ IMPORT_NAMES = {
     "ibis-framework": "ibis",
     "keras-hub": "keras_hub",
     "psycopg": "psycopg",
+    "pystemmer": "Stemmer",
     "pyyaml": "yaml",
     "tensorflow-recommenders": "tensorflow_recommenders",
     "tf-keras": "tf_keras",

@@ -10,8 +10,9 @@ import pytest
 from pipelines import model_registry
 from pipelines.errors import ParamsError
 from pipelines.features.state import FeatureState, UserHistory
-from pipelines.model_api import Context, FittedModel, Kind, Need, TrainingData
+from pipelines.model_api import Context, FittedModel, Kind, TrainingData
 from pipelines.params import ModelEntry
+from pipelines.search.query import Query
 from tests.conformance import worlds
 
 USERS = 40
@@ -21,7 +22,7 @@ LEARNS_TASTE = {"item_knn", "ease", "two_tower"}
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
-    return worlds.two_tastes(tmp_path_factory.mktemp("world"), users=USERS)
+    return worlds.with_text(worlds.two_tastes(tmp_path_factory.mktemp("world"), users=USERS))
 
 
 @pytest.fixture(scope="module", params=model_registry.kind_names())
@@ -36,14 +37,16 @@ def kind(kind_name: str) -> Kind:
 
 @pytest.fixture(scope="module")
 def fitted(kind: Kind, features: FeatureState) -> FittedModel:
-    if Need.TEXT in kind.needs:
-        pytest.skip("needs text vectors")
     return kind.fit(kind.config(), TrainingData(features), seed=3)
 
 
 def contexts(features: FeatureState) -> list[Context]:
     known = [features.history(features.user_ids.code(f"u{user:02d}")) for user in range(0, USERS, 7)]
-    return [Context(h, surface) for h in [*known, UserHistory.empty()] for surface in ("recommend", "recommend_new")]
+    queries = [Query(one, tuple(one.split()), np.eye(worlds.TEXT_DIM, dtype=np.float32)[0]) for one in ("titl b3", "z")]
+    recommended = [
+        Context(h, surface) for h in [*known, UserHistory.empty()] for surface in ("recommend", "recommend_new")
+    ]
+    return [*recommended, *(Context(h, "search", query) for h in known[:2] for query in queries)]
 
 
 def test_scores_are_float32_one_an_item_and_finite_or_nan(fitted: FittedModel, features: FeatureState) -> None:

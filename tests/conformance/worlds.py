@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,6 +17,7 @@ from pipelines.features import history
 from pipelines.features.state import FeatureState
 
 NOW = datetime(2020, 3, 1, tzinfo=UTC)
+TEXT_DIM = 8
 PURCHASE = "purchase-complete"
 STRENGTHS = {PURCHASE: 1.0, "add-to-cart": 0.3, "detail-page-view": 0.1}
 
@@ -79,6 +82,12 @@ def two_tastes(folder: Path, *, users: int = 40) -> FeatureState:
         ]
     products = [product(f"{taste}{k}") for taste in "ab" for k in range(6)] + [product("z"), product("never-sold")]
     return state(write(folder, rows, products))
+
+
+def with_text(features: FeatureState) -> FeatureState:
+    """The same world with a direction of its own for each item's text."""
+    vectors = np.random.default_rng(0).normal(size=(features.n_items, TEXT_DIM))
+    return replace(features, text=(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16))
 
 
 def missing_item(user: int) -> str:

@@ -92,8 +92,8 @@ def bundle(state: FeatureState | None = None) -> Bundle:
         "poor": Fixed(*ranks),
         "short": Fixed(1.0, *[NAN] * (state.n_items - 1)),
     }
-    described: dict[str, Any] = {name: {"kind": "x", "applicable": True, "reason": None} for name in members}
-    described["absent"] = {"kind": "x", "applicable": False, "reason": "the data have no text vectors"}
+    described: dict[str, Any] = {name: {"kind": "repeat", "applicable": True, "reason": None} for name in members}
+    described["absent"] = {"kind": "repeat", "applicable": False, "reason": "the data have no text vectors"}
     fusion = {s: SurfaceFusion(BestSingle("good"), 6) for s in (Surface.RECOMMEND, Surface.RECOMMEND_NEW)}
     manifest = {"id": "0" * 16, "members": described, "surfaces": {str(s): {"fuser": "best_single"} for s in fusion}}
     return Bundle(manifest, state, members, fusion)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
 from pipelines.fusion import fuser as fusers
 from pipelines.fusion.best_single import BestSingle
@@ -117,7 +118,7 @@ def test_weights_add_up_to_one(name: str) -> None:
 def test_auto_leaves_the_best_single_member_only_for_a_proven_gain() -> None:
     params = FusionParams(stacking=QUICK)
     windows = ["window_1", "window_2"]
-    gain = choose(params, world(200, seed=3), MEMBERS, windows=windows, seed=1)
+    gain = choose(params, world(200, seed=3), MEMBERS, surface=Surface.RECOMMEND, windows=windows, seed=1)
     assert gain.method in {"weighted", "stacking"}
     assert gain.trials[gain.method]["gain"]["ci_low"] > 0
     alone = [
@@ -130,13 +131,15 @@ def test_auto_leaves_the_best_single_member_only_for_a_proven_gain() -> None:
         )
         for one in world(60, seed=4)
     ]
-    perfect = choose(params, alone, MEMBERS, windows=windows, seed=1)
+    perfect = choose(params, alone, MEMBERS, surface=Surface.RECOMMEND, windows=windows, seed=1)
     assert perfect.method == "best_single"
     assert perfect.fuser.weights(MEMBERS)["one"] == 1.0
 
 
 def test_without_windows_fusion_needs_no_labels() -> None:
-    assert choose(FusionParams(), [], MEMBERS, windows=[], seed=1).method == "reciprocal_rank"
+    assert (
+        choose(FusionParams(), [], MEMBERS, surface=Surface.RECOMMEND, windows=[], seed=1).method == "reciprocal_rank"
+    )
 
 
 def test_items_bought_but_not_found_count_in_the_ideal() -> None:

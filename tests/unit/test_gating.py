@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.gating.comparison import Finding, paired, spent
-from pipelines.gating.evidence import Candidate, Champion, Evidence, Expected, Mode, Slice, SurfaceEvidence
+from pipelines.gating.evidence import Candidate, Champion, Evidence, Expected, Mode, Slice, Span, SurfaceEvidence
 from pipelines.gating.verdict import Decision, Verdict, decide
 from pipelines.params import GateParams
 
@@ -199,10 +199,28 @@ def test_a_slice_that_loses_is_rejected() -> None:
     assert findings(found)["slice.recommend.new users"] is Finding.FAILED
 
 
+def near(mean: float) -> Span:
+    """A number that is known to a hundredth of itself."""
+    return Span(mean, 0.99 * mean, 1.01 * mean)
+
+
+def test_lists_that_may_be_wide_enough_are_not_rejected() -> None:
+    repeat = users(0.3)
+    good = first(shifted(repeat, 0.02), popularity=users(0.1, seed=4), repeat=repeat, ease=repeat)
+    for width, finding in ((0.001, Finding.FAILED), (0.02, Finding.PASSED)):
+        lists = {"fused": {"diversity@10": Span(0.44, 0.44 - width, 0.44 + width)}, "ease": {"diversity@10": near(0.5)}}
+        surface = replace(good.surfaces["recommend"], lists=lists)
+        found = findings(verdict(replace(good, surfaces={"recommend": surface})))
+        assert found["diversity@10.recommend"] is finding
+
+
 def test_lists_much_narrower_than_the_best_learned_members_are_rejected() -> None:
     repeat = users(0.3)
     good = first(shifted(repeat, 0.02), popularity=users(0.1, seed=4), repeat=repeat, ease=repeat)
-    narrow = {"fused": {"coverage@10": 0.1, "gini@10": 0.99}, "ease": {"coverage@10": 0.3, "gini@10": 0.9}}
+    narrow = {
+        "fused": {"coverage@10": near(0.1), "gini@10": near(0.99)},
+        "ease": {"coverage@10": near(0.3), "gini@10": near(0.9)},
+    }
     surface = replace(good.surfaces["recommend"], lists=narrow)
     found = findings(verdict(replace(good, surfaces={"recommend": surface})))
     assert found["coverage@10.recommend"] is Finding.FAILED
@@ -212,8 +230,8 @@ def test_lists_much_narrower_than_the_best_learned_members_are_rejected() -> Non
 def test_lists_no_more_concentrated_than_what_people_bought_amplify_nothing() -> None:
     repeat = users(0.3)
     good = first(shifted(repeat, 0.02), popularity=users(0.1, seed=4), repeat=repeat, ease=repeat)
-    lists = {"fused": {"gini@10": 0.97}, "ease": {"gini@10": 0.9}}
-    for bought, finding in ((0.96, Finding.FAILED), (0.97, Finding.PASSED)):
+    lists = {"fused": {"gini@10": near(0.97)}, "ease": {"gini@10": near(0.9)}}
+    for bought, finding in ((0.96, Finding.FAILED), (0.969, Finding.PASSED)):
         surface = replace(good.surfaces["recommend"], lists=lists, bought_gini=bought)
         found = findings(verdict(replace(good, surfaces={"recommend": surface})))
         assert found["gini@10.recommend"] is finding

@@ -1,0 +1,172 @@
+"""A BERT-type encoder as an ONNX graph, so that the service encodes queries without TensorFlow.
+
+The graph is the network of Devlin et al. 2019 (arXiv:1810.04805) as ``BertModel`` of the folder's ``config.json``
+has it: absolute positions, one segment, GELU by the error function; then the mean of the last layer over the tokens,
+scaled to unit length, as item texts have it (``pipelines.adapters.encoder``). In ``int8`` the weights of the products
+are rounded per output channel, and activations as they come (ONNX Runtime's dynamic quantisation).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from pipelines.errors import ArtifactError
+from pipelines.search.encoding import ABOUT, MODEL, TOKENIZER, QueryEncoder
+from pipelines.storage import read_json, replacing_folder, write_json
+
+OPSET, IR = 20, 10
+"""Of ONNX 1.15: GELU and layer normalisation are single operations from opset 20 and 17 on."""
+
+MASKED = 1e9
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+LEAST_COSINE = 0.98
+"""Below it, on the worst of the probes, rounded weights are not shipped."""
+
+
+def exportable(source: Path) -> str | None:
+    """Why an encoder's folder cannot be exported, or None when it can."""
+    for name in (WEIGHTS, CONFIG, TOKENIZER):
+        if not (source / name).is_file():
+            return f"the encoder has no {name}"
+    config = read_json(source / CONFIG)
+    if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
+        return f"an encoder of type {config.get('model_type')!r} cannot be exported"
+    return None if config.get("hidden_act") == "gelu" else f"no export of the activation {config.get('hidden_act')!r}"
+
+
+def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vectors: np.ndarray) -> dict[str, Any]:
+    """Write the graph, rounded to int8 if that keeps the vectors, and the tokenizer into a folder.
+
+    Args:
+        source: folder of the encoder, see :func:`exportable`.
+        into: replaced as a whole.
+        max_tokens: longer texts are cut.
+        probes: texts whose vectors are known.
+        vectors: those, float ``[len(probes), d]`` of unit length; what the graph gives is compared with them.
+
+    Returns:
+        What ``about.json`` says: ``precision``, and ``least_cosine`` of the probes.
+
+    Raises:
+        ArtifactError: when even the exact graph gives other vectors.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with replacing_folder(into) as folder, tempfile.TemporaryDirectory() as scratch:
+        exact = Path(scratch) / "exact"
+        exact.mkdir()
+        onnx.save(graph(source), exact / MODEL)
+        for place in (exact, folder):
+            shutil.copyfile(source / TOKENIZER, place / TOKENIZER)
+            write_json(place / ABOUT, {"max_tokens": max_tokens})
+        nearest = least_cosine(exact, probes, vectors)
+        if nearest < 1 - 1e-3:
+            raise ArtifactError(
+                f"the exported encoder of {source} gives other vectors", found=f"cosine {nearest:.4f}", wanted="1"
+            )
+        quantize_dynamic(exact / MODEL, folder / MODEL, weight_type=QuantType.QInt8, per_channel=True)
+        precision, rounded = "int8", least_cosine(folder, probes, vectors)
+        if rounded < LEAST_COSINE:
+            shutil.copyfile(exact / MODEL, folder / MODEL)
+            precision = "float32"
+        found = nearest if precision == "float32" else rounded
+        about = {"max_tokens": max_tokens, "precision": precision, "least_cosine": round(found, 3)}
+        write_json(folder / ABOUT, about)
+    return about
+
+
+def least_cosine(folder: Path, probes: list[str], vectors: np.ndarray) -> float:
+    """The least cosine between what an exported encoder gives for texts and their vectors; 1 without texts."""
+    encoder = QueryEncoder(folder)
+    known = np.asarray(vectors, np.float32)
+    cosines = [float(encoder.encode(text) @ vector) for text, vector in zip(probes, known, strict=True)]
+    return min(cosines, default=1.0)
+
+
+class _Builder:
+    """Nodes and constants of a graph in the making; every method gives the name of its result."""
+
+    def __init__(self, weights: dict[str, np.ndarray]) -> None:
+        self.weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, values: np.ndarray) -> str:
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        out = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
+        return out
+
+    def dense(self, x: str, name: str) -> str:
+        weight = self.constant(f"{name}.weight", self.weights[f"{name}.weight"].T)
+        return self.op("Add", self.op("MatMul", x, weight), self.constant(f"{name}.bias", self.weights[f"{name}.bias"]))
+
+    def norm(self, x: str, name: str, epsilon: float) -> str:
+        parts = [self.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")]
+        return self.op("LayerNormalization", x, *parts, axis=-1, epsilon=epsilon)
+
+
+def graph(source: Path) -> onnx.ModelProto:
+    """The network of a folder, exact."""
+    from safetensors.numpy import load_file
+
+    config = read_json(source / CONFIG)
+    weights = {name.removeprefix("bert."): values for name, values in load_file(source / WEIGHTS).items()}
+    width, heads, epsilon = config["hidden_size"], config["num_attention_heads"], config["layer_norm_eps"]
+    build = _Builder(weights)
+    words = build.constant("words", weights["embeddings.word_embeddings.weight"])
+    segment = weights["embeddings.token_type_embeddings.weight"][0]
+    places = build.constant("places", weights["embeddings.position_embeddings.weight"] + segment)
+    x = build.op("Add", build.op("Gather", words, "ids"), build.op("Gather", places, "at"))
+    x = build.norm(x, "embeddings.LayerNorm", epsilon)
+    padding = build.op("Equal", "ids", build.constant("padding", np.array(config["pad_token_id"], np.int64)))
+    mask = build.op("Cast", build.op("Not", padding), to=TensorProto.FLOAT)
+    one, far = build.constant("one", np.array(1, np.float32)), build.constant("far", np.array(MASKED, np.float32))
+    axes = build.constant("axes", np.array([1, 2], np.int64))
+    bias = build.op("Unsqueeze", build.op("Mul", build.op("Sub", mask, one), far), axes)
+    split = build.constant("split", np.array([0, 0, heads, width // heads], np.int64))
+    whole = build.constant("whole", np.array([0, 0, width], np.int64))
+    scale = build.constant("scale", np.array((width // heads) ** -0.5, np.float32))
+    for layer in range(config["num_hidden_layers"]):
+        own = f"encoder.layer.{layer}"
+        query, key, value = (
+            build.op("Reshape", build.dense(x, f"{own}.attention.self.{name}"), split)
+            for name in ("query", "key", "value")
+        )
+        query, value = (build.op("Transpose", one, perm=[0, 2, 1, 3]) for one in (query, value))
+        key = build.op("Transpose", key, perm=[0, 2, 3, 1])
+        near = build.op("Add", build.op("Mul", build.op("MatMul", query, key), scale), bias)
+        seen = build.op("MatMul", build.op("Softmax", near, axis=-1), value)
+        seen = build.op("Reshape", build.op("Transpose", seen, perm=[0, 2, 1, 3]), whole)
+        x = build.norm(
+            build.op("Add", x, build.dense(seen, f"{own}.attention.output.dense")),
+            f"{own}.attention.output.LayerNorm",
+            epsilon,
+        )
+        inner = build.dense(build.op("Gelu", build.dense(x, f"{own}.intermediate.dense")), f"{own}.output.dense")
+        x = build.norm(build.op("Add", x, inner), f"{own}.output.LayerNorm", epsilon)
+    tokens = build.constant("tokens", np.array([1], np.int64))
+    counted = build.op("Mul", x, build.op("Unsqueeze", mask, build.constant("last", np.array([2], np.int64))))
+    total = build.op("ReduceSum", counted, tokens, keepdims=0)
+    length = build.op("Sqrt", build.op("ReduceSum", build.op("Mul", total, total), tokens, keepdims=1))
+    build.nodes.append(helper.make_node("Div", [total, length], ["vectors"]))
+    inputs = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"]),
+        helper.make_tensor_value_info("at", TensorProto.INT64, ["length"]),
+    ]
+    outputs = [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", width])]
+    made = helper.make_graph(build.nodes, "encoder", inputs, outputs, list(build.constants.values()))
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,109 @@
+"""The catalogue of a bundle as requests see it: which items pass a filter, and how many there are of each value."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
+from pipelines.features.state import FeatureState
+from pipelines.ranking import Filter
+
+FACETS: tuple[str, ...] = ("brand", "category", "available", "price")
+"""What items can be counted by."""
+
+PRICE_STEPS = (1.0, 2.0, 5.0)
+"""Bounds of price ranges are these times a power of ten."""
+
+MOST_RANGES = 6
+
+
+class Catalogue:
+    """Columns of the items in the form that filters and counts need, each made at its first use."""
+
+    def __init__(self, features: FeatureState) -> None:
+        """``features``: items as of the instant."""
+        self._features = features
+        available = features.catalog["available"].fill_null(True)  # noqa: FBT003 - positional in Arrow
+        self._available = available.to_numpy(zero_copy_only=False).astype(np.bool_)
+
+    def passing(self, wanted: Filter) -> np.ndarray:
+        """Items that pass a filter, bool ``[n_items]``, not to be changed; the common filter costs nothing."""
+        mask = self._available if wanted.available else np.ones(self._features.n_items, np.bool_)
+        if wanted.brand is not None:
+            mask = mask & (self._brands == wanted.brand)
+        if wanted.category is not None:
+            mask = mask & self._in_category(wanted.category)
+        price = self._features.items["price"]
+        if wanted.price_min is not None:
+            mask = mask & (price >= wanted.price_min)
+        if wanted.price_max is not None:
+            mask = mask & (price <= wanted.price_max)
+        return mask
+
+    def facets(self, codes: np.ndarray, fields: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+        """How many of the items have each value of the fields, most frequent first, ties by name.
+
+        Args:
+            codes: int64 ``[m]``, distinct.
+            fields: of :data:`FACETS`. An item counts for each of its categories and all their ancestors; prices
+                count by range, ``5-10``: from 5 on and below 10.
+        """
+        return {field: self._counted(codes, field) for field in fields}
+
+    def _counted(self, codes: np.ndarray, field: str) -> list[tuple[str, int]]:
+        if field == "price":
+            return self._price_ranges(codes)
+        if field == "available":
+            found = Counter("true" if self._available[code] else "false" for code in codes.tolist())
+        elif field == "brand":
+            found = Counter(brand for brand in self._brands[codes].tolist() if brand)
+        else:
+            inside = np.zeros(self._features.n_items, np.bool_)
+            inside[codes] = True
+            counts = {name: int(inside[members].sum()) for name, members in self._categories.items()}
+            found = Counter({name: count for name, count in counts.items() if count})
+        return sorted(found.items(), key=lambda one: (-one[1], one[0]))
+
+    def _price_ranges(self, codes: np.ndarray) -> list[tuple[str, int]]:
+        """Ranges with round bounds from the least to the highest price, in ascending order."""
+        prices = self._features.items["price"][codes]
+        prices = prices[np.isfinite(prices) & (prices > 0)]
+        if not len(prices):
+            return []
+        tens = range(int(np.floor(np.log10(prices.min()))) - 1, int(np.ceil(np.log10(prices.max()))) + 2)
+        bounds = [step * 10.0**power for power in tens for step in PRICE_STEPS]
+        low = max(bound for bound in bounds if bound <= prices.min())
+        high = min(bound for bound in bounds if bound > prices.max())
+        inner = [bound for bound in bounds if low <= bound <= high]
+        while len(inner) > MOST_RANGES + 1:
+            inner = [*inner[:-1:2], inner[-1]]
+        counts, _ = np.histogram(prices, inner)
+        spans = zip(inner[:-1], inner[1:], counts.tolist(), strict=True)
+        return [(f"{start:g}-{end:g}", count) for start, end, count in spans if count]
+
+    @functools.cached_property
+    def _brands(self) -> np.ndarray:
+        return np.array(self._features.catalog["brand"].to_pylist(), dtype=object)
+
+    @functools.cached_property
+    def _categories(self) -> dict[str, np.ndarray]:
+        """Codes by category path, ancestors included."""
+        found: dict[str, list[int]] = {}
+        for code, paths in enumerate(self._features.catalog["category"].to_pylist()):
+            own = set()
+            for path in (paths or "").split(MULTI_CATEGORY):
+                parts = [part.strip() for part in path.split(CATEGORY_PATH.strip()) if part.strip()]
+                own |= {CATEGORY_PATH.join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+            for name in own:
+                found.setdefault(name, []).append(code)
+        return {name: np.array(codes, np.int64) for name, codes in found.items()}
+
+    def _in_category(self, category: str) -> np.ndarray:
+        name = CATEGORY_PATH.join(part.strip() for part in category.split(CATEGORY_PATH.strip()))
+        mask = np.zeros(self._features.n_items, np.bool_)
+        mask[self._categories.get(name, np.zeros(0, np.int64))] = True
+        return mask

@@ -1,0 +1,85 @@
+"""Convex combination of scaled scores, with feedback: search without any label.
+
+Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval" (arXiv:2210.11934), section 4: scores
+scaled to their least and best and added up keep what ranks throw away; without labels equal shares are hard to beat.
+What the members find first together then speaks like one more member (``fusion.query_features``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import Field
+
+from pipelines.contracts import Surface
+from pipelines.fusion.candidates import CandidateList
+from pipelines.fusion.features import Part
+from pipelines.fusion.fuser import FittedFuser, FuserConfig, LabelledList, Method
+from pipelines.fusion.query_features import QUERY_FEATURES, scaled
+from pipelines.storage import read_json, write_json
+
+FEEDBACK = QUERY_FEATURES.index("feedback_similarity") - len(QUERY_FEATURES)
+"""Column among the features of a search, from the end."""
+
+
+class ConvexConfig(FuserConfig):
+    """Shares of the members, and of the feedback beside all of them."""
+
+    weights: dict[str, float] | None = Field(None, description="share >= 0 by member; null: equal ones")
+    feedback: float = Field(0.5, ge=0, description="weight of the feedback, the members having 1 together")
+
+
+class Convex(FittedFuser):
+    """Score = weighted mean of the members' scaled scores + feedback; no opinion counts as the least."""
+
+    def __init__(self, weights: dict[str, float], feedback: float) -> None:
+        """``weights``: by member, adding up to 1."""
+        self._weights = weights
+        self._feedback = feedback
+
+    @property
+    def reads_features(self) -> bool:
+        """True: the feedback is one."""
+        return True
+
+    def score(self, candidates: CandidateList, features: np.ndarray | None) -> np.ndarray:
+        """Float32 ``[m]``."""
+        if features is None:
+            raise ValueError("convex scores with features")
+        return self._score(candidates, features[:, [FEEDBACK]])
+
+    def score_parts(self, candidates: CandidateList, described: Sequence[Part]) -> np.ndarray:
+        """As :meth:`score`; only the part of the query is read."""
+        return self._score(candidates, described[-1].values[:, [FEEDBACK]])
+
+    def _score(self, candidates: CandidateList, feedback: np.ndarray) -> np.ndarray:
+        shares = np.array([self._weights.get(name, 0.0) for name in candidates.members], np.float32)
+        total = float(shares.sum()) or 1.0  # a member that failed leaves its share to the others
+        summed = scaled(candidates.scores) @ (shares / np.float32(total))
+        found: np.ndarray = summed + np.float32(self._feedback) * scaled(feedback)[:, 0]
+        return found
+
+    def weights(self, members: Sequence[str]) -> dict[str, float]:
+        """The shares, scaled to add up to 1 over these members."""
+        total = sum(self._weights.get(name, 0.0) for name in members) or 1.0
+        return {name: self._weights.get(name, 0.0) / total for name in members}
+
+    def save(self, folder: Path) -> None:
+        """Write ``convex.json``."""
+        write_json(folder / "convex.json", {"weights": self._weights, "feedback": self._feedback})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``convex.json``."""
+        return cls(**read_json(folder / "convex.json"))
+
+
+def fit(config: ConvexConfig, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Convex:
+    """Nothing to learn."""
+    return Convex(config.weights or dict.fromkeys(members, 1.0 / len(members)), config.feedback)
+
+
+METHOD = Method(config=ConvexConfig, fitted=Convex, fit=fit, learns=False, surfaces=frozenset({Surface.SEARCH}))

@@ -1,0 +1,64 @@
+"""Features of a candidate that depend on what was asked, beside those of ``fusion.features``.
+
+Everything comes from the members' scores and the feature state, so that it is the same in training and serving.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipelines.features.state import FeatureState
+from pipelines.fusion.candidates import CandidateList
+from pipelines.fusion.features import Part, single
+from pipelines.fusion.quality import ordered
+
+QUERY_FEATURES: tuple[str, ...] = ("feedback_similarity",)
+"""Column names of :func:`query_part`."""
+
+FEEDBACK_ITEMS = 10
+"""Items found first that say what the others should be like; ten as in Lavrenko and Croft 2001 and after them."""
+
+FEEDBACK_SHARE = 10
+"""They are at most one in so many: the mean of nearly all that was found says nothing of what was meant."""
+
+
+def query_part(state: FeatureState, candidates: CandidateList) -> Part:
+    """The columns :data:`QUERY_FEATURES`, float32 ``[m, len(QUERY_FEATURES)]``; NaN means unknown."""
+    return Part(feedback_similarity(state, candidates)[:, None], None)
+
+
+def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.ndarray:
+    """Cosine of each candidate's text with the mean text of those that the members together find first.
+
+    Pseudo-relevance feedback (Rocchio 1971): the first results show what is meant, also in words that nobody typed.
+    """
+    codes = candidates.codes
+    n_first = min(FEEDBACK_ITEMS, len(codes) // FEEDBACK_SHARE)
+    if state.text is None or not n_first:
+        return np.full(len(codes), np.nan, np.float32)
+    texts = single(np.asarray(state.text[codes]))
+    first = ordered(blended(candidates.scores), codes)[:n_first]
+    centre = texts[first].mean(axis=0)
+    length = float(np.linalg.norm(centre))
+    similarity: np.ndarray = texts @ (centre / max(length, 1e-9)).astype(np.float32)
+    similarity[~texts.any(axis=1)] = np.nan
+    return similarity if length else np.full(len(codes), np.nan, np.float32)
+
+
+def scaled(scores: np.ndarray) -> np.ndarray:
+    """Each column moved to 0 (its least, and no opinion) to 1 (its best), float32 ``[m, n]``."""
+    known = ~np.isnan(scores)
+    low = np.min(scores, axis=0, where=known, initial=np.inf)
+    high = np.max(scores, axis=0, where=known, initial=-np.inf)
+    spread = np.where(high > low, high - low, 1.0)
+    with np.errstate(invalid="ignore"):
+        moved = np.where(known, np.where(high > low, (scores - low) / spread, 1.0), 0.0)
+    return moved.astype(np.float32)
+
+
+def blended(scores: np.ndarray) -> np.ndarray:
+    """Mean of the members' scaled scores, float32 ``[m]``."""
+    if not scores.shape[1]:
+        return np.zeros(len(scores), np.float32)
+    mean: np.ndarray = scaled(scores).mean(axis=1)
+    return mean

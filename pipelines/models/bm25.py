@@ -1,0 +1,112 @@
+"""Lexical search: BM25 over what a product is called, and over everything that is written about it.
+
+Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", section 3.3, in Lucene's variant,
+with ``bm25s`` (Lù 2024, arXiv:2407.03618) as the index. The score is the weighted sum of two legs: title and brand
+decide what a product is, the rest finds it at all; a single bag of words would let long descriptions hide titles.
+
+With ``k1`` 0 a term counts once, by its rarity alone: the share of the question that an item has (a coordination
+factor). As a second member beside the usual one it keeps an item that repeats one word of four from the top.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field
+
+from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY, Surface
+from pipelines.features.state import FeatureState
+from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
+from pipelines.search.analysis import Analyzer
+from pipelines.storage import read_json, write_json
+
+LEGS: dict[str, tuple[str, ...]] = {
+    "name": ("brand", "title"),
+    "everything": ("brand", "title", "category", "attributes", "description"),
+}
+"""Columns of the catalogue that each leg reads."""
+
+
+class Bm25Config(ModelConfig):
+    """Weights of the legs, and BM25's two parameters."""
+
+    name: float = Field(1.0, ge=0, description="weight of title and brand")
+    everything: float = Field(1.0, ge=0, description="weight of title, brand, category, attributes and description")
+    k1: float = Field(1.5, ge=0, description="how soon further occurrences of a term stop to count")
+    b: float = Field(0.75, ge=0, le=1, description="how much a long text counts less")
+
+
+class Bm25(FittedModel):
+    """An index a leg; no opinion on items that share no term with the query."""
+
+    def __init__(self, n_items: int, legs: Mapping[str, Any], weights: Mapping[str, float]) -> None:
+        """``legs``: a ``bm25s.BM25`` by name of :data:`LEGS`; those whose fields hold no word are left out."""
+        super().__init__(n_items)
+        self._legs = dict(legs)
+        self._weights = dict(weights)
+
+    def score_all(self, context: Context) -> np.ndarray:
+        """Weighted sum of the legs, float32 ``[n_items]``; NaN without a common term, and without a query."""
+        scores = np.zeros(self.n_items, np.float32)
+        if context.query is not None:
+            for name, index in self._legs.items():
+                known = [index.vocab_dict[term] for term in context.query.terms if term in index.vocab_dict]
+                if known and self._weights[name]:
+                    scores += np.float32(self._weights[name]) * index.get_scores_from_ids(known)
+        scores[scores == 0] = np.nan
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write each leg's index into a folder of its own, and ``bm25.json``."""
+        for name, index in self._legs.items():
+            index.save(folder / name, show_progress=False)
+        write_json(folder / "bm25.json", {"n_items": self.n_items, "legs": list(self._legs), "weights": self._weights})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote, memory-mapped."""
+        import bm25s  # takes scipy along where that is installed; a bundle that does not search needs neither
+
+        about = read_json(folder / "bm25.json")
+        legs = {name: bm25s.BM25.load(folder / name, mmap=True, show_progress=False) for name in about["legs"]}
+        return cls(about["n_items"], legs, about["weights"])
+
+
+def texts(features: FeatureState, fields: tuple[str, ...]) -> list[str]:
+    """What is written about each item, in code order."""
+    columns = [[_plain(name, value) for value in features.catalog[name].to_pylist()] for name in fields]
+    return [" \n ".join(filter(None, row)) for row in zip(*columns, strict=True)]
+
+
+def _plain(name: str, value: str | None) -> str:
+    if not value:
+        return ""
+    if name == "category":
+        return value.replace(MULTI_CATEGORY, " ").replace(CATEGORY_PATH.strip(), " ")
+    if name == "attributes":
+        return " ".join(str(one) for one in json.loads(value).values() if isinstance(one, str | int | float))
+    return value
+
+
+def fit(config: Bm25Config, data: TrainingData, *, seed: int) -> Bm25:
+    """Index the catalogue as of the instant."""
+    import bm25s
+
+    del seed  # nothing is drawn
+    analyzer = Analyzer(data.features.language)
+    legs: dict[str, Any] = {}
+    for name, fields in LEGS.items():
+        terms = [analyzer.terms(text) for text in texts(data.features, fields)]
+        if any(terms):
+            legs[name] = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
+            legs[name].index(terms, show_progress=False)
+    return Bm25(data.features.n_items, legs, {"name": config.name, "everything": config.everything})
+
+
+KIND = Kind(
+    config=Bm25Config, fitted=Bm25, fit=fit, needs=frozenset({Need.ITEMS}), surfaces=frozenset({Surface.SEARCH})
+)

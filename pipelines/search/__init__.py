@@ -1,0 +1,1 @@
+"""Queries: from what somebody typed to what members and the fusion read."""

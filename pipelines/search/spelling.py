@@ -1,0 +1,83 @@
+"""Typing errors, by the catalogue's own words: what nobody has written becomes what it was most likely meant to be.
+
+Only words that the catalogue does not have are touched, so that a correction never hides what is there. Distance is
+optimal string alignment (Damerau 1964, with Boytsov's restriction: a swap of neighbours is one error) by ``rapidfuzz``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from pipelines.search.analysis import Analyzer, normalised
+
+SHORTEST = 4
+"""Shorter words are left as they are: everything is one letter away from something."""
+
+TWO_ERRORS_FROM = 8
+"""Longer words may have two errors."""
+
+TOLD_ONCE = 2
+"""From so many occurrences on a word of a description counts as one of the catalogue's; before, it may be a slip."""
+
+CANDIDATES = 20
+_WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
+
+
+def words_of(text: str) -> list[str]:
+    """Words of a text as they are typed, without numbers."""
+    return _WORD.findall(normalised(text))
+
+
+def counted(names: Iterable[str], everything: Iterable[str]) -> dict[str, int]:
+    """The catalogue's words and how often each occurs.
+
+    Args:
+        names: titles, brands and categories; each of their words counts.
+        everything: names and descriptions; a word that occurs here alone counts from :data:`TOLD_ONCE` times on.
+    """
+    named = {word for text in names for word in words_of(text)}
+    occurs = Counter(word for text in everything for word in words_of(text))
+    found = {word: max(occurs[word], 1) for word in named}
+    return found | {word: n for word, n in occurs.items() if n >= TOLD_ONCE and word not in found}
+
+
+class Speller:
+    """Corrects queries; read-only, thread-safe."""
+
+    def __init__(self, counts: Mapping[str, int], analyzer: Analyzer) -> None:
+        """``counts``: of :func:`counted`; a word whose stem the catalogue has is not unknown."""
+        self._counts = dict(counts)
+        self._analyzer = analyzer
+        self._stems = {analyzer.stem(word) for word in self._counts}
+        self._by_length: dict[int, list[str]] = {}
+        for word in self._counts:
+            self._by_length.setdefault(len(word), []).append(word)
+
+    def corrected(self, text: str) -> str | None:
+        """The query with its unknown words replaced by the nearest known ones; None when nothing changes."""
+        plain = normalised(text)
+        rewritten = _WORD.sub(lambda word: self._nearest(word.group()), plain)
+        return rewritten if rewritten != plain else None
+
+    def _nearest(self, word: str) -> str:
+        """One error in a word, two in a long one; beyond one the beginning must be right."""
+        if len(word) < SHORTEST or word in self._counts or self._analyzer.stem(word) in self._stems:
+            return word
+        allowed = 2 if len(word) >= TWO_ERRORS_FROM else 1
+        choices = [
+            other
+            for length in range(max(SHORTEST - 1, len(word) - allowed), len(word) + allowed + 1)
+            for other in self._by_length.get(length, ())
+        ]
+        found = process.extract(word, choices, scorer=OSA.distance, score_cutoff=allowed, limit=CANDIDATES)
+        ranked = [
+            (distance, other[0] != word[0], -self._counts[other], other)
+            for other, distance, _ in found
+            if distance == 1 or other[0] == word[0]
+        ]
+        return min(ranked, default=(0, False, 0, word))[-1]

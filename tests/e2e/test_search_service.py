@@ -1,0 +1,120 @@
+"""``/v1/search`` as a shop's search box meets it: a real server on loopback."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.made_bundle import make
+from pipelines.bundle import Bundle
+from pipelines.contracts import Surface
+from pipelines.ranking import RankRequest
+from tests.e2e.server import Server, serving
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("world") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("home"), workers=2, FUSELINE_BUNDLE=str(bundle)) as started:
+        yield started
+
+
+def search(server: Server, query: str, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = server.post("/v1/search", {"query": query, "explore": False, **options})
+    return found
+
+
+def test_the_answer_equals_the_bundles_ranking(server: Server, bundle: Path) -> None:
+    local = Bundle.load(bundle)
+    for query in ("thing i0007", "brand1", "garden tools"):
+        wanted = local.rank(RankRequest(surface=Surface.SEARCH, query=query, n=20), local.history())
+        answer = search(server, query, n=20)
+        assert [(item["id"], item["rank"]) for item in answer["items"]] == [(i.id, i.rank) for i in wanted.items]
+        assert answer["total"] == wanted.total
+        assert (answer["fallback"], answer["rewritten_query"]) == (None, None)
+
+
+def test_what_is_called_so_comes_first(server: Server) -> None:
+    assert search(server, "Thing I0007")["items"][0]["id"] == "i0007"
+
+
+def test_pages_under_one_token_hold_every_item_once(server: Server) -> None:
+    first = server.post("/v1/search", {"query": "thing", "n": 7})
+    token, total = first["attribution_token"], first["total"]
+    seen = [item["id"] for item in first["items"]]
+    for offset in range(7, total, 7):
+        page = server.post("/v1/search", {"query": "thing", "n": 7, "offset": offset, "page_of": token})
+        assert page["total"] == total
+        seen += [item["id"] for item in page["items"]]
+    assert len(seen) == len(set(seen)) == total
+
+
+def test_filters_and_facets_agree(server: Server) -> None:
+    whole = search(server, "thing", facets=["brand", "category", "price", "available"])
+    counts = {one["value"]: one["count"] for one in whole["facets"]["brand"]}
+    assert sum(counts.values()) == whole["total"]
+    for brand, count in counts.items():
+        assert search(server, "thing", filter={"brand": brand})["total"] == count
+    assert search(server, "thing", filter={"price_max": 0.5})["items"] == []
+
+
+def test_a_list_shown_for_a_query_is_stored_as_an_impression_of_the_search(server: Server) -> None:
+    token = search(server, "brand2", user_id="u001")["attribution_token"]
+    until = time.monotonic() + 10
+    with sqlite3.connect(server.home / "var" / "events" / "events.db") as store:
+        statement = "SELECT surface, placement FROM impressions WHERE attribution_token = ?"
+        while (row := store.execute(statement, (token,)).fetchone()) is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    assert row == ("search", "search")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "query"),
+        ({"query": ""}, "query"),
+        ({"query": "   "}, "query"),
+        ({"query": "\u0000\u0007"}, "query"),
+        ({"query": "a" * 10_000}, "query"),
+        ({"query": 5}, "query"),
+        ({"query": "cup", "n": 0}, "n"),
+        ({"query": "cup", "n": 101}, "n"),
+        ({"query": "cup", "offset": -1}, "offset"),
+        ({"query": "cup", "filter": {"colour": "red"}}, "filter.colour"),
+        ({"query": "cup", "facets": ["colour"]}, "facets.0"),
+        ({"query": "cup", "page": 2}, "page"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_by_the_name_of_its_field(
+    server: Server, body: dict[str, Any], field: str
+) -> None:
+    status, answer, headers = server.ask("POST", "/v1/search", body)
+    assert status == 400
+    assert headers["content-type"].startswith("application/problem+json")
+    assert field in {error["field"] for error in answer["errors"]}, answer
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["😀", "'; DROP TABLE events;--", "<script>alert(1)</script>", "красный", "红色手机", "\u202ecup", "1/2 in", "%00"],
+)
+def test_whatever_is_typed_is_answered(server: Server, query: str) -> None:
+    assert search(server, query)["total"] >= 0
+
+
+def test_given_items_are_ranked_for_a_query(server: Server) -> None:
+    answer = server.post("/v1/rank", {"items": ["i0001", "i0002", "nowhere"], "query": "thing i0002"})
+    assert [item["id"] for item in answer["items"]] == ["i0002", "i0001", "nowhere"]
+    assert answer["fallback"] is None

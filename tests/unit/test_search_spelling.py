@@ -1,0 +1,64 @@
+"""A slip is corrected by the catalogue's own words; what the catalogue has is never touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.search.analysis import Analyzer
+from pipelines.search.spelling import Speller, counted
+
+NAMES = ["Kitchen scissors", "Kitchen towel, red", "Basketball", "Kettle", "Kitten bowl", "Café mug"]
+EVERYTHING = [*NAMES, "A stainles thing", "dishwasher safe", "safe in the dishwasher"]
+
+
+@pytest.fixture(scope="module")
+def speller() -> Speller:
+    return Speller(counted(NAMES, EVERYTHING), Analyzer("english"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("kichen towel", "kitchen towel"),
+        ("kitchne scissors", "kitchen scissors"),
+        ("Kitchen Scisssors", "kitchen scissors"),
+        ("baskeetbal", "basketball"),
+        ("dishwaser", "dishwasher"),
+        ("itchen", "kitchen"),
+    ],
+)
+def test_a_slip_is_corrected(speller: Speller, typed: str, meant: str) -> None:
+    assert speller.corrected(typed) == meant
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["kitchen towels", "kettle", "kitten", "xyz", "red", "12oz", "iphone15", "", "\x00", "красный", "zzzzzzzzzz"],
+)
+def test_what_is_known_short_or_like_nothing_stays(speller: Speller, typed: str) -> None:
+    assert speller.corrected(typed) is None
+
+
+def test_numbers_and_the_other_words_stay_as_they_are(speller: Speller) -> None:
+    assert speller.corrected("2-in-1 kichen towel 12oz") == "2-in-1 kitchen towel 12oz"
+
+
+def test_a_word_written_once_in_a_description_is_no_word_to_correct_to_nor_to_keep() -> None:
+    counts = counted(NAMES, EVERYTHING)
+    assert "stainles" not in counts
+    assert counts["dishwasher"] == 2
+
+
+def test_two_errors_need_the_right_beginning() -> None:
+    speller = Speller({"lipstick": 1}, Analyzer("english"))
+    assert speller.corrected("lipstikc") == "lipstick"
+    assert speller.corrected("firestick") is None
+
+
+def test_of_equally_near_words_the_frequent_one_is_meant() -> None:
+    speller = Speller({"mark": 9, "mare": 1, "park": 99}, Analyzer("english"))
+    assert speller.corrected("marx") == "mark"
+
+
+def test_without_a_catalogue_nothing_is_corrected() -> None:
+    assert Speller({}, Analyzer(None)).corrected("anything") is None
