@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from pipelines.bundle import Bundle
+from pipelines.contracts import Surface
 
 SAMPLED_USERS = 12
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -20,7 +21,9 @@ def render(bundle: Bundle, *, guarded: bool) -> bytes:
         "users": [] if guarded else sample_users(bundle),
         "guarded": guarded,
         "as_of": bundle.features.time.isoformat(),
+        "dated": bundle.features.n_users > 0,
         "target": bundle.features.target,
+        "searches": bool(bundle.on(Surface.SEARCH)),
     }
     inline = orjson.dumps(about).replace(b"<", b"\\u003c")
     return _template().replace(b"/*ABOUT*/null", inline)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.bundle import Bundle
+from pipelines.catalogue import FACETS
+from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError, FuselineError
 from pipelines.ranking import Filter, RankRequest
 from pipelines.storage import held
@@ -117,14 +119,16 @@ def load(choice: BundleChoice, *, breathe: Callable[[], None] = lambda: None) ->
 
 
 def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
-    """Answer once for the longest histories and a stranger, so that the first request finds the pages in memory.
+    """Answer once for the longest histories and a stranger, and a search, so that the first request finds all there.
 
     A bundle that cannot answer these is found out here, before a shopper meets it.
     """
     lengths = np.diff(bundle.features.user_items.pointer)
     longest = np.argsort(-lengths, kind="stable")[:WARMING_USERS].tolist()
+    typed = bundle.features.catalog["title"][0].as_py() if bundle.features.n_items else None
     for surface in bundle.fusion:
+        query = typed if surface is Surface.SEARCH else None
         for history in [bundle.features.history(code) for code in [*longest, -1]]:
-            bundle.rank(RankRequest(surface=surface), history)
+            bundle.rank(RankRequest(surface=surface, query=query, facets=FACETS if query else ()), history)
             breathe()
     bundle.rank(RankRequest(filter=Filter(category="", brand="")), bundle.features.history(-1))
