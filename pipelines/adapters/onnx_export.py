@@ -60,12 +60,9 @@ def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vect
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with replacing_folder(into) as folder, tempfile.TemporaryDirectory() as scratch:
-        exact = Path(scratch) / "exact"
-        exact.mkdir()
-        onnx.save(graph(source), exact / MODEL)
-        for place in (exact, folder):
-            shutil.copyfile(source / TOKENIZER, place / TOKENIZER)
-            write_json(place / ABOUT, {"max_tokens": max_tokens})
+        exact = write_exact(source, Path(scratch) / "exact", max_tokens=max_tokens)
+        shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
+        write_json(folder / ABOUT, {"max_tokens": max_tokens})
         nearest = least_cosine(exact, probes, vectors)
         if nearest < 1 - 1e-3:
             raise ArtifactError(
@@ -80,6 +77,15 @@ def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vect
         about = {"max_tokens": max_tokens, "precision": precision, "least_cosine": round(found, 3)}
         write_json(folder / ABOUT, about)
     return about
+
+
+def write_exact(source: Path, into: Path, *, max_tokens: int) -> Path:
+    """The graph as it is and the tokenizer, in a new folder, which is returned."""
+    into.mkdir(parents=True)
+    onnx.save(graph(source), into / MODEL)
+    shutil.copyfile(source / TOKENIZER, into / TOKENIZER)
+    write_json(into / ABOUT, {"max_tokens": max_tokens})
+    return into
 
 
 def least_cosine(folder: Path, probes: list[str], vectors: np.ndarray) -> float:

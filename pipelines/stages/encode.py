@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines import params, text_encoding
 from pipelines.adapters import onnx_export
-from pipelines.adapters.encoder import KerasEncoder
+from pipelines.adapters.encoder import TextEncoder
 from pipelines.search.encoding import ENCODER
 from pipelines.stages.running import arguments, run
 from pipelines.storage import replacing_folder
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
         with replacing_folder(given.artifacts / "text") as folder:
             text_encoding.save(folder, None, {"encoder": None, "language": settings.language})
         return
-    encoder = KerasEncoder(settings.encoder, settings.max_tokens, settings.batch_size)
+    encoder = TextEncoder(settings.encoder, settings.max_tokens, settings.batch_size)
     fingerprint = encoder.fingerprint()
     cache = VectorCache(Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache" / fingerprint)
     rows = pq.read_table(given.artifacts / "canonical" / "catalog.parquet", columns=["title", "brand", "category"])

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from pipelines import params, text_encoding
-from pipelines.adapters.encoder import KerasEncoder, child_environment, encode_batches, padded_length
+from pipelines.adapters import encoder
+from pipelines.adapters.encoder import KERAS, ONNX, TextEncoder, child_environment, encode_batches, padded_length
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.stages import encode as stage
 from pipelines.text_encoding import TextVectors, VectorCache, encode, item_text, text_key
@@ -152,16 +153,16 @@ def test_every_batch_has_the_same_number_of_rows_and_order_is_kept() -> None:
 
 def test_the_fingerprint_changes_with_settings_and_with_the_models_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    names = {KerasEncoder(str(tmp_path), tokens, 32).fingerprint() for tokens in (32, 64)}
+    names = {TextEncoder(str(tmp_path), tokens, 32).fingerprint() for tokens in (32, 64)}
     (tmp_path / "config.json").write_text('{"hidden_size": 4}')
-    assert len(names | {KerasEncoder(str(tmp_path), 64, 32).fingerprint()}) == 3
+    assert len(names | {TextEncoder(str(tmp_path), 64, 32).fingerprint()}) == 3
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"has no config\.json"):
-        KerasEncoder(str(tmp_path), 64, 32).fingerprint()
+        TextEncoder(str(tmp_path), 64, 32).fingerprint()
     with pytest.raises(ParamsError, match="is not a folder"):
-        KerasEncoder(f"{tmp_path}/missing", 64, 32).fingerprint()
+        TextEncoder(f"{tmp_path}/missing", 64, 32).fingerprint()
 
 
 @pytest.mark.parametrize("word", [None, "none", "None", ""])
@@ -181,13 +182,14 @@ def test_without_an_encoder_the_stage_writes_that_there_are_no_vectors(tmp_path:
     assert text_encoding.load(tmp_path / "artifacts" / "text") is None
 
 
-def encode_in_one_child(folder: Path, *lists: list[str]) -> list[TextVectors]:
+def encode_in_one_child(folder: Path, engine: str, *lists: list[str]) -> list[TextVectors]:
     """Each list encoded by the packaged model into a cache of its own; one process, since loading it takes longest."""
-    encoder = KerasEncoder("all-MiniLM-L6-v2", 64, 32)
+    packaged = TextEncoder("all-MiniLM-L6-v2", 64, 32)
     orders, caches = [], []
     for number, texts in enumerate(lists):
         caches.append(VectorCache(folder / f"cache{number}"))
-        asked = {**vars(encoder), "source": encoder.source, "texts": texts, "cache": str(caches[-1].folder)}
+        known = {"source": packaged.source, "engine": engine, "cache": str(caches[-1].folder)}
+        asked = {**vars(packaged), **known, "texts": texts}
         orders.append(folder / f"order{number}.json")
         orders[-1].write_text(json.dumps(asked))
     calls = "; ".join(f"main(['--order', {str(order)!r}])" for order in orders)
@@ -197,16 +199,37 @@ def encode_in_one_child(folder: Path, *lists: list[str]) -> list[TextVectors]:
 
 
 @pytest.mark.slow
-def test_the_packaged_encoder_agrees_with_its_authors_and_every_text_stands_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [ONNX, pytest.param(KERAS, marks=pytest.mark.exhaustive)])
+def test_the_packaged_encoder_agrees_with_its_authors_and_every_text_stands_alone(tmp_path: Path, engine: str) -> None:
     """Similarities from the quickstart of sbert.net, computed there by another implementation of the same model."""
     sentences = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
     others = [f"another {n} of them today." for n in range(45)]
-    results = encode_in_one_child(tmp_path, sentences, others + sentences)
+    results = encode_in_one_child(tmp_path, engine, sentences, others + sentences)
     alone, among_others = (result.lookup([text_key(text) for text in sentences]) for result in results)
     np.testing.assert_allclose(np.linalg.norm(alone.astype(np.float32), axis=1), 1, atol=1e-3)
     similarity = alone.astype(np.float32) @ alone.astype(np.float32).T
     np.testing.assert_allclose(similarity[np.triu_indices(3, 1)], [0.6660, 0.1046, 0.1411], atol=2e-3)
     np.testing.assert_array_equal(alone, among_others)
+
+
+@pytest.mark.exhaustive
+def test_both_engines_give_the_same_vectors(tmp_path: Path) -> None:
+    texts = ["red kitchen towel", "a", "Wi-Fi 6 router (802.11ax)", "кружка", "x " * 100]
+    found = {}
+    for engine in (ONNX, KERAS):
+        (tmp_path / engine).mkdir()
+        found[engine] = encode_in_one_child(tmp_path / engine, engine, texts)[0]
+    keys = [text_key(text) for text in texts]
+    np.testing.assert_allclose(found[ONNX].lookup(keys), found[KERAS].lookup(keys), atol=1e-3)
+
+
+def test_a_machine_with_a_gpu_computes_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = TextEncoder("all-MiniLM-L6-v2", 64, 32)
+    monkeypatch.setattr(encoder, "GPU", tmp_path / "nvidia0")
+    without = packaged.engine, packaged.fingerprint()
+    (tmp_path / "nvidia0").touch()
+    assert (without[0], packaged.engine) == (ONNX, KERAS)
+    assert without[1] != packaged.fingerprint()
 
 
 @pytest.mark.slow
@@ -217,5 +240,5 @@ def test_a_folder_that_is_no_bert_ends_with_one_message_and_keeps_the_cache(
     (tmp_path / "tokenizer.json").write_text("{}")
     cache = VectorCache(tmp_path / "cache")
     with pytest.raises(ArtifactError, match="stopped; found: exit status 1"):
-        KerasEncoder(str(tmp_path), 64, 32).fill(["mug"], cache)
+        TextEncoder(str(tmp_path), 64, 32).fill(["mug"], cache)
     assert "cannot be read as a BERT-type model" in capfd.readouterr().err
