@@ -313,10 +313,11 @@ class Bundle:
         fuser = self.fusion[surface].fuser
         if not fuser.reads_features:
             return fuser.score(candidates, None)
+        asked = (query_part(self.features, candidates),) if surface == Surface.SEARCH else ()
+        if asked and fuser.reads_query_alone:
+            return fuser.score_parts(candidates, asked)
         described = parts(self.features, candidates.context.history, candidates.codes, self._items)
-        if surface == Surface.SEARCH:
-            described = (*described, query_part(self.features, candidates))
-        return fuser.score_parts(candidates, described)
+        return fuser.score_parts(candidates, (*described, *asked))
 
     @functools.cached_property
     def _items(self) -> np.ndarray:

@@ -45,6 +45,11 @@ class Convex(FittedFuser):
         """True: the feedback is one."""
         return True
 
+    @property
+    def reads_query_alone(self) -> bool:
+        """True."""
+        return True
+
     def score(self, candidates: CandidateList, features: np.ndarray | None) -> np.ndarray:
         """Float32 ``[m]``."""
         if features is None:

@@ -65,6 +65,11 @@ class FittedFuser(ABC):
         """Whether ``score`` needs the candidates' features."""
         return False
 
+    @property
+    def reads_query_alone(self) -> bool:
+        """Whether, of all features, ``score_parts`` needs the part of the query only, the last one of a search."""
+        return False
+
     @abstractmethod
     def weights(self, members: Sequence[str]) -> dict[str, float]:
         """Share of each member in the list, adding up to 1, for explanations and the report."""
