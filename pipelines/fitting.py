@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import model_registry
+from pipelines.errors import ArtifactError
 from pipelines.features.state import FeatureState
 from pipelines.model_api import FittedModel, TrainingData
 from pipelines.params import ModelEntry
@@ -24,17 +25,20 @@ def fit_member(
     seed: int,
     parent: str | None = None,
 ) -> str | None:
-    """Fit a member at instants, oldest first; each is the parent of the next where the kind warm-starts.
+    """Fit a member at instants in the order of time; each is the parent of the next where the kind warm-starts.
 
     Args:
         member: its name in params.
         entry: its kind and configuration.
         work: where features, and the parent's fit, are read.
-        instants: names, oldest first.
+        instants: names, in any order.
         into: existing folder; each fit goes to its sub-folder of the instant's name.
         tables: folder with the interactions that reach at least to the last instant.
         seed: of the run; each member draws from its own.
         parent: an earlier instant at which the member is already fitted.
+
+    Raises:
+        ArtifactError: when the parent is later than an instant: its weights would know what the instant may not.
 
     Returns:
         Why the member does not apply to these data, or None when it was fitted at every instant.
@@ -45,8 +49,17 @@ def fit_member(
     before: tuple[FittedModel, FeatureState] | None = None
     if parent is not None and kind.warm_start and (work.member(member, parent)).exists():
         before = (kind.fitted.load(work.member(member, parent)), FeatureState.load(work.features(parent)))
-    for instant in instants:
-        state = FeatureState.load(work.features(instant), interactions=tables / "interactions.parquet")
+    states = {
+        name: FeatureState.load(work.features(name), interactions=tables / "interactions.parquet") for name in instants
+    }
+    for instant, state in sorted(states.items(), key=lambda one: one[1].time):
+        if before is not None and before[1].time > state.time:
+            raise ArtifactError(
+                f"the parent of {member} knows what comes after {instant}",
+                found=f"a parent as of {before[1].time.isoformat()}",
+                wanted=f"one not later than {state.time.isoformat()}",
+                do="run `dvc repro --force`",
+            )
         if reason := kind.not_applicable(state):
             return reason
         data = TrainingData(state, *(before or ())) if kind.warm_start else TrainingData(state)

@@ -29,7 +29,8 @@ def main() -> None:
     work = Workspace(told.artifacts)
     kinds = {name: params.models[name].kind for name in params.models if applies(work, name)}
     members = {surface: model_registry.speaking(kinds, surface) for surface in Surface}
-    windows = [name for name in read_json(work.history / "about.json")["instants"] if name != JUDGED]
+    times: dict[str, str] = read_json(work.history / "about.json")["instants"]
+    windows = [name for name in sorted(times, key=times.__getitem__) if name != JUDGED]
     surfaces = [surface for surface in Surface if members[surface]]
     # all lists first: their workers are forked, which must come before TensorFlow is loaded
     lists: dict[Surface, list[LabelledList]] = {
