@@ -44,6 +44,7 @@ BENCHMARKS = {
     "parity": "benchmarks.parity",
     "one-more-day": "benchmarks.one_more_day",
     "search": "benchmarks.search_quality",
+    "search-latency": "benchmarks.search_latency",
 }
 DEBUG: ContextVar[bool] = ContextVar("DEBUG", default=False)
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

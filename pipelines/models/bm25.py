@@ -94,17 +94,22 @@ def _plain(name: str, value: str | None) -> str:
 
 def fit(config: Bm25Config, data: TrainingData, *, seed: int) -> Bm25:
     """Index the catalogue as of the instant."""
-    import bm25s
-
     del seed  # nothing is drawn
     analyzer = Analyzer(data.features.language)
-    legs: dict[str, Any] = {}
-    for name, fields in LEGS.items():
-        terms = [analyzer.terms(text) for text in texts(data.features, fields)]
+    return of_terms(config, {name: [analyzer.terms(t) for t in texts(data.features, f)] for name, f in LEGS.items()})
+
+
+def of_terms(config: Bm25Config, legs: Mapping[str, list[list[str]]]) -> Bm25:
+    """Index analysed texts: by leg, the terms of every item in code order."""
+    import bm25s
+
+    indexes: dict[str, Any] = {}
+    for name, terms in legs.items():
         if any(terms):
-            legs[name] = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
-            legs[name].index(terms, show_progress=False)
-    return Bm25(data.features.n_items, legs, {"name": config.name, "everything": config.everything})
+            indexes[name] = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
+            indexes[name].index(terms, show_progress=False)
+    n_items = max((len(terms) for terms in legs.values()), default=0)
+    return Bm25(n_items, indexes, {"name": config.name, "everything": config.everything})
 
 
 KIND = Kind(

@@ -1,0 +1,226 @@
+"""How fast ``POST /v1/search`` is on a catalogue of 43,000 products, and what its index costs, beside peers.
+
+``python -m benchmarks.search_latency [--items 43000] [--json]``
+
+The catalogue and the queries are composed of real ones (:mod:`benchmarks.composed_shop`), the bundle is made by the
+product's own code (:mod:`benchmarks.search_bundle`). Encoding that many texts takes minutes the first time; vectors are
+kept in ``--cache``. Then two comparisons, each in the same run:
+
+1. The service beside an empty BentoML endpoint (:mod:`benchmarks.rounds`), asked twice: with queries of which none
+   comes twice, so that each is encoded, and with a mix in which frequent ones come back, after a warm-up. Lists of ten
+   without facets, nobody logged in, exploration as always.
+2. The lexical member beside plain ``bm25s`` and ``tantivy`` (:mod:`benchmarks.bm25_peers`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import bm25_peers, composed_shop, load, rounds, search_bundle
+from benchmarks.search_bundle import Built
+from benchmarks.started import serving
+from pipelines import champion
+from pipelines import params as parameters
+from pipelines.bundle import Bundle
+from pipelines.models import bm25
+from pipelines.params import AllParams
+from pipelines.search.analysis import Analyzer
+from pipelines.storage import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+DISTINCT, MIX = "POST /v1/search, distinct queries", "POST /v1/search, mix"
+EMPTY = "empty mounted route"
+PEER_QUERIES = 1000
+REQUESTS_A_SECOND = 1200
+"""More than can be answered: so many distinct queries are made for each second of load."""
+
+
+class Stream:
+    """Requests for queries, one after the other through all loops; counts those whose query came before."""
+
+    def __init__(self, queries: Sequence[str]) -> None:
+        """``queries``: in the order of sending."""
+        self._rest = iter(
+            [(query, load.post("/v1/search", json.dumps({"query": query}).encode())) for query in queries]
+        )
+        self._seen: set[str] = set()
+        self.sent = self.repeated = 0
+
+    def __iter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __next__(self) -> bytes:
+        """The next request."""
+        query, request = next(self._rest)
+        self.sent += 1
+        self.repeated += query in self._seen
+        self._seen.add(query)
+        return request
+
+    def forget_counts(self) -> None:
+        """Begin to count; what came before is still known."""
+        self.sent = self.repeated = 0
+
+    def counts(self) -> dict[str, Any]:
+        """How many requests, and the share of them whose query had come before."""
+        return {"requests": self.sent, "repeated": round(self.repeated / max(1, self.sent), 3)}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries of a run: none twice, and as people repeat them."""
+
+    distinct: list[str]
+    mix: list[str]
+
+
+def main() -> None:
+    """Measure and print."""
+    told = _arguments()
+    with tempfile.TemporaryDirectory(prefix="fuseline-bench-") as name:
+        report = measured(told, Path(name))
+    if told.json:
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        _print(report)
+    if told.out:
+        write_json(told.out, report)
+
+
+def _arguments() -> argparse.Namespace:
+    cache = champion.home_from_environment() / "var" / "text_cache"
+    parser = argparse.ArgumentParser(description="Latency, rate, index size and build time of search.")
+    parser.add_argument("--items", type=int, default=43_000, help="products of the catalogue")
+    parser.add_argument("--encoder", help="as text.encoder of params.yaml; none: search by words alone")
+    parser.add_argument("--cache", type=Path, default=cache, help="of text vectors (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each loop in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="of the service, and processes a lexical index")
+    parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of the mix before anything is measured")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", type=Path, help="write JSON here too")
+    return parser.parse_args()
+
+
+def measured(told: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """The whole run; ``scratch`` takes its files."""
+    params = _params(told.encoder)
+    products = composed_shop.products(composed_shop.real_products(), told.items, seed=told.seed)
+    built = search_bundle.build(products, scratch / "bundle", params, cache=told.cache, say=_say)
+    asked = _asked(told, [one["title"] for one in products])
+    return {
+        "items": len(products),
+        "build_s": built.seconds,
+        "megabytes": built.megabytes,
+        **_served(told, built, asked, scratch),
+        **_lexical(told, built, asked, scratch / "peers", params),
+        "workers": told.workers,
+        "rounds": told.rounds,
+        "seconds": told.seconds,
+        "seed": told.seed,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the end",
+    }
+
+
+def _params(encoder: str | None) -> AllParams:
+    params = parameters.load(ROOT / "params.yaml")
+    if encoder is None:
+        return params
+    text = parameters.TextParams(**{**params.text.model_dump(), "encoder": encoder})
+    return params.model_copy(update={"text": text})
+
+
+def _asked(told: argparse.Namespace, titles: Sequence[str]) -> Asked:
+    n = int((told.warm_up + told.rounds * (2 * told.seconds + 2)) * REQUESTS_A_SECOND)
+    distinct = composed_shop.queries(composed_shop.real_queries(), titles, n, seed=told.seed)
+    return Asked(distinct, composed_shop.mixed(distinct, n, seed=told.seed))
+
+
+def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path) -> dict[str, Any]:
+    """Rate and latency, start and memory."""
+    distinct, mix = Stream(asked.distinct), Stream(asked.mix)
+    with (
+        serving("serving.service:Fuseline", told.workers, scratch, built.bundle) as ours,
+        serving("benchmarks.empty_service:Empty", told.workers, scratch, built.bundle) as empty,
+    ):
+        _say(f"warming up with the mix for {told.warm_up:.0f} seconds")
+        load.run(load.closed_loop(ours.port, mix, seconds=told.warm_up))
+        mix.forget_counts()
+        targets = [
+            rounds.Target(EMPTY, empty.port, [load.post("/mounted", b"{}")]),
+            rounds.Target(DISTINCT, ours.port, distinct),
+            rounds.Target(MIX, ours.port, mix),
+        ]
+        _say(f"{told.rounds} rounds of {2 * told.seconds:.0f} seconds an endpoint")
+        rows = rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed)
+        return {
+            "rows": rows,
+            "clients": load.CLIENTS,
+            "start_s": round(ours.start_s, 2),
+            "memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "VmRSS"),
+            "private_memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "RssAnon"),
+            "queries": {DISTINCT: distinct.counts(), MIX: mix.counts() | {"zipf_exponent": composed_shop.ZIPF}},
+        }
+
+
+def _lexical(told: argparse.Namespace, built: Built, asked: Asked, folder: Path, params: AllParams) -> dict[str, Any]:
+    """The lexical indexes on the bundle's own texts."""
+    features = Bundle.load(built.bundle, verify=False).features
+    analyzer = Analyzer(params.text.language)
+    began = time.process_time()
+    legs = {name: [analyzer.terms(text) for text in bm25.texts(features, fields)] for name, fields in bm25.LEGS.items()}
+    analysis = time.process_time() - began
+    queries = [list(dict.fromkeys(analyzer.terms(query))) for query in asked.distinct[:PEER_QUERIES]]
+    folder.mkdir()
+    bm25_peers.write(folder, legs, [terms for terms in queries if terms])
+    peers = bm25_peers.compared(folder, rounds=told.rounds, seconds=told.seconds, say=_say)
+    real = [not item.startswith(composed_shop.COMPOSED) for item in features.item_ids.ids()]
+    return {
+        "peers": peers,
+        "analysis_processor_s": round(analysis, 2),
+        "catalogue": composed_shop.statistics(legs["everything"]),
+        "of_it_real_products": composed_shop.statistics(compress(legs["everything"], real)),
+    }
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console()
+    title = f"{report['items']:,} items, {report['workers']} workers, {report['clients']} clients"
+    console.print(rounds.table(report["rows"], title=title))
+    parts = Table(title="what the bundle is made of")
+    for name in ("part", "seconds", "megabytes"):
+        parts.add_column(name, justify="left" if name == "part" else "right")
+    for name in {**report["build_s"], **report["megabytes"]}:
+        parts.add_row(name, *(str(report[of].get(name, "")) for of in ("build_s", "megabytes")))
+    console.print(parts)
+    peers = Table(title="lexical indexes on the same terms, one thread")
+    for name in report["peers"][0]:
+        peers.add_column(name.replace("_", " "), justify="left" if name == "system" else "right")
+    for row in report["peers"]:
+        peers.add_row(*map(str, row.values()))
+    console.print(peers)
+    console.print({k: v for k, v in report.items() if k not in {"rows", "build_s", "megabytes", "peers"}})
+
+
+if __name__ == "__main__":
+    main()
