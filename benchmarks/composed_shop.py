@@ -8,7 +8,7 @@ term has the share of the catalogue that it has in reality, and lengths keep the
 for the words that a larger catalogue has once. :func:`statistics` says both of source and result, so that it can be
 seen.
 
-Queries are the judged ones, then pieces of real titles as long as those are, all distinct.
+Queries are the judged ones, then pieces of real titles as long as those are, some with a typing error, all distinct.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.search_quality import misspelt
 from pipelines.contracts import CATEGORY_PATH
 
 SHOP = Path(__file__).resolve().parents[1] / "data" / "esci_us"
@@ -40,6 +41,13 @@ ZIPF = 0.8
 
 Queries follow a Zipf distribution (Xie and O'Hallaron 2002, "Locality in Search Engine Queries and Its Implications for
 Caching"). Below 1 frequent queries are a smaller part, so that keeping something of them helps less: the careful side.
+"""
+
+MISSPELT = 0.1
+"""Share of the pieces of titles that have a typing error, where a word is long enough for one.
+
+Cucerzan and Brill 2004, "Spelling Correction as an Iterative Process that Exploits the Collective Knowledge of Web
+Users": 10 to 15 % of queries.
 """
 
 FREQUENT_TERMS = slice(10, 1000)
@@ -118,7 +126,9 @@ def _other(letter: str, draw: random.Random) -> str:
     return draw.choice(string.ascii_uppercase) if letter.isalpha() else letter
 
 
-def queries(judged: Sequence[str], titles: Sequence[str], n: int, *, seed: int) -> list[str]:
+def queries(
+    judged: Sequence[str], titles: Sequence[str], n: int, *, seed: int, misspelt_share: float = MISSPELT
+) -> list[str]:
     """``n`` distinct queries, most frequent first: the judged ones, then pieces of titles; fewer if titles end.
 
     A piece is a run of words of one title, from a drawn place on, as many as a drawn judged query has.
@@ -133,6 +143,8 @@ def queries(judged: Sequence[str], titles: Sequence[str], n: int, *, seed: int) 
         length = min(draw.choice(lengths), len(words))
         start = draw.randrange(len(words) - length + 1)
         piece = " ".join(words[start : start + length]).strip(" ,.;:|()-–&/")
+        if draw.random() < misspelt_share:
+            piece = misspelt(piece, draw)
         if any(letter.isalpha() for letter in piece):
             found[piece] = None
     return list(found)

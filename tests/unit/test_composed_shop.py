@@ -69,11 +69,18 @@ def test_statistics_by_hand() -> None:
 
 def test_queries_are_distinct_the_judged_ones_first_and_pieces_of_titles_after_them() -> None:
     judged, titles = ["red mug", "mug"], [str(one["title"]) for one in SOURCE]
-    found = composed_shop.queries(judged, titles, 500, seed=1)
+    found = composed_shop.queries(judged, titles, 500, seed=1, misspelt_share=0)
     assert found[:2] == judged
     assert len(set(found)) == 500
     assert all(any(query in title.lower() for title in titles) for query in found[2:50])
     assert max(len(query.split()) for query in found) <= 2
+
+
+def test_a_given_share_of_the_pieces_has_a_typing_error() -> None:
+    title = "ceramic kitchen handles"
+    right, wrong = (composed_shop.queries(["two words"], [title], 5, seed=1, misspelt_share=share) for share in (0, 1))
+    assert all(query in title for query in right[1:])
+    assert not any(query in title for query in wrong[1:])
 
 
 def test_a_mix_has_the_frequencies_of_its_exponent() -> None:
