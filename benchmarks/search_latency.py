@@ -8,7 +8,7 @@ kept in ``--cache``. Then two comparisons, each in the same run:
 
 1. The service beside an empty BentoML endpoint (:mod:`benchmarks.rounds`), asked twice: with queries of which none
    comes twice, so that each is encoded, and with a mix in which frequent ones come back, after a warm-up. Lists of ten
-   without facets, nobody logged in, exploration as always.
+   without facets (``--facets`` asks for all), nobody logged in, exploration as always.
 2. The lexical member beside plain ``bm25s`` and ``tantivy`` (:mod:`benchmarks.bm25_peers`).
 """
 
@@ -36,6 +36,7 @@ from benchmarks.started import serving
 from pipelines import champion
 from pipelines import params as parameters
 from pipelines.bundle import Bundle
+from pipelines.catalogue import FACETS
 from pipelines.models import bm25
 from pipelines.params import AllParams
 from pipelines.search.analysis import Analyzer
@@ -108,6 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=43_000, help="products of the catalogue")
     parser.add_argument("--encoder", help="as text.encoder of params.yaml; none: search by words alone")
     parser.add_argument("--cache", type=Path, default=cache, help="of text vectors (default: %(default)s)")
+    parser.add_argument("--facets", action="store_true", help="ask for all facets with every search")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each loop in each round")
     parser.add_argument("--rounds", type=int, default=3, help="of the service, and processes a lexical index")
@@ -130,6 +132,7 @@ def measured(told: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "megabytes": built.megabytes,
         **_served(told, built, asked, scratch),
         **_lexical(told, built, asked, scratch / "peers", params),
+        "facets": told.facets,
         "workers": told.workers,
         "rounds": told.rounds,
         "seconds": told.seconds,
@@ -154,7 +157,8 @@ def _asked(told: argparse.Namespace, titles: Sequence[str]) -> Asked:
 
 def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path) -> dict[str, Any]:
     """Rate and latency, start and memory."""
-    distinct, mix = Stream(asked.distinct), Stream(asked.mix)
+    facets = FACETS if told.facets else ()
+    distinct, mix = Stream(asked.distinct, facets), Stream(asked.mix, facets)
     with (
         serving("serving.service:Fuseline", told.workers, scratch, built.bundle) as ours,
         serving("benchmarks.empty_service:Empty", told.workers, scratch, built.bundle) as empty,
