@@ -41,7 +41,8 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     centre = texts[first].mean(axis=0)
     length = float(np.linalg.norm(centre))
     similarity: np.ndarray = texts @ (centre / max(length, 1e-9)).astype(np.float32)
-    similarity[~texts.any(axis=1)] = np.nan
+    nothing = np.flatnonzero(similarity == 0)  # an item without text has a zero row; few others have exactly 0
+    similarity[nothing[~texts[nothing].any(axis=1)]] = np.nan
     return similarity if length else np.full(len(codes), np.nan, np.float32)
 
 
