@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,11 @@ class CandidateList:
     members: tuple[str, ...]
     scores: np.ndarray
     context: Context
+
+    @functools.cached_property
+    def scaled(self) -> np.ndarray:
+        """Of :func:`scaled`; fusion and its features both read it."""
+        return scaled(self.scores)
 
     def keep(self, rows: np.ndarray) -> CandidateList:
         """The same list with only these rows."""
@@ -76,5 +82,16 @@ def standardised(scores: np.ndarray) -> np.ndarray:
         mean = filled.sum(axis=0) / count
         centred = np.where(known, scores - mean, 0.0)
         spread = np.sqrt((centred**2).sum(axis=0) / count)
-    scaled: np.ndarray = np.clip(centred / np.maximum(spread, 1e-9), -5, 5).astype(np.float32)
-    return scaled
+    scores_of: np.ndarray = np.clip(centred / np.maximum(spread, 1e-9), -5, 5).astype(np.float32)
+    return scores_of
+
+
+def scaled(scores: np.ndarray) -> np.ndarray:
+    """Each column moved to 0 (its least, and no opinion) to 1 (its best), float32 ``[m, n]``."""
+    known = ~np.isnan(scores)
+    low = np.min(scores, axis=0, where=known, initial=np.inf)
+    high = np.max(scores, axis=0, where=known, initial=-np.inf)
+    spread = np.where(high > low, high - low, 1.0)
+    with np.errstate(invalid="ignore"):
+        moved = np.where(known, np.where(high > low, (scores - low) / spread, 1.0), 0.0)
+    return moved.astype(np.float32)

@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.contracts import Surface
-from pipelines.fusion.candidates import CandidateList
+from pipelines.fusion.candidates import CandidateList, scaled
 from pipelines.fusion.features import Part
 from pipelines.fusion.fuser import FittedFuser, FuserConfig, LabelledList, Method
-from pipelines.fusion.query_features import QUERY_FEATURES, scaled
+from pipelines.fusion.query_features import QUERY_FEATURES
 from pipelines.storage import read_json, write_json
 
 FEEDBACK = QUERY_FEATURES.index("feedback_similarity") - len(QUERY_FEATURES)
@@ -63,7 +63,7 @@ class Convex(FittedFuser):
     def _score(self, candidates: CandidateList, feedback: np.ndarray) -> np.ndarray:
         shares = np.array([self._weights.get(name, 0.0) for name in candidates.members], np.float32)
         total = float(shares.sum()) or 1.0  # a member that failed leaves its share to the others
-        summed = scaled(candidates.scores) @ (shares / np.float32(total))
+        summed = candidates.scaled @ (shares / np.float32(total))
         found: np.ndarray = summed + np.float32(self._feedback) * scaled(feedback)[:, 0]
         return found
 

@@ -37,7 +37,7 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     if state.text is None or not n_first:
         return np.full(len(codes), np.nan, np.float32)
     texts = single(np.asarray(state.text[codes]))
-    first = ordered(blended(candidates.scores), codes)[:n_first]
+    first = ordered(blended(candidates), codes)[:n_first]
     centre = texts[first].mean(axis=0)
     length = float(np.linalg.norm(centre))
     similarity: np.ndarray = texts @ (centre / max(length, 1e-9)).astype(np.float32)
@@ -46,20 +46,9 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     return similarity if length else np.full(len(codes), np.nan, np.float32)
 
 
-def scaled(scores: np.ndarray) -> np.ndarray:
-    """Each column moved to 0 (its least, and no opinion) to 1 (its best), float32 ``[m, n]``."""
-    known = ~np.isnan(scores)
-    low = np.min(scores, axis=0, where=known, initial=np.inf)
-    high = np.max(scores, axis=0, where=known, initial=-np.inf)
-    spread = np.where(high > low, high - low, 1.0)
-    with np.errstate(invalid="ignore"):
-        moved = np.where(known, np.where(high > low, (scores - low) / spread, 1.0), 0.0)
-    return moved.astype(np.float32)
-
-
-def blended(scores: np.ndarray) -> np.ndarray:
+def blended(candidates: CandidateList) -> np.ndarray:
     """Mean of the members' scaled scores, float32 ``[m]``."""
-    if not scores.shape[1]:
-        return np.zeros(len(scores), np.float32)
-    mean: np.ndarray = scaled(scores).mean(axis=1)
+    if not candidates.members:
+        return np.zeros(len(candidates.codes), np.float32)
+    mean: np.ndarray = candidates.scaled.mean(axis=1)
     return mean

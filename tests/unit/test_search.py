@@ -11,11 +11,11 @@ import pytest
 from pipelines import exploration
 from pipelines.bundle import Bundle, SurfaceFusion
 from pipelines.contracts import Surface
-from pipelines.features.state import FeatureState
-from pipelines.fusion.candidates import CandidateList
+from pipelines.features.state import FeatureState, UserHistory
+from pipelines.fusion.candidates import CandidateList, scaled
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.features import FEATURES
-from pipelines.fusion.query_features import blended, query_part, scaled
+from pipelines.fusion.query_features import blended, query_part
 from pipelines.model_api import Context, TrainingData
 from pipelines.models import bm25, text
 from pipelines.ranking import Filter, RankRequest
@@ -165,7 +165,9 @@ def test_given_items_are_scored_for_a_query_as_the_search_scores_them(bundle: Bu
 def test_scores_are_scaled_from_the_least_to_the_best_and_no_opinion_counts_as_the_least() -> None:
     scores = np.array([[2.0, 5.0], [4.0, 5.0], [np.nan, 5.0]], np.float32)
     np.testing.assert_allclose(scaled(scores), [[0, 1], [1, 1], [0, 1]])
-    np.testing.assert_allclose(blended(scores), [0.5, 1, 0.5])
+    context = Context(UserHistory.empty(), Surface.SEARCH)
+    one = CandidateList(np.arange(3), ("bm25", "text"), scores, context)
+    np.testing.assert_allclose(blended(one), [0.5, 1, 0.5])
 
 
 def test_feedback_lifts_what_is_like_the_first_results(features: FeatureState) -> None:
