@@ -206,7 +206,8 @@ class Bundle:
             ranked, chances = swap_one(ranked, seed=request.seed)
         page = slice(request.offset, request.offset + request.n)
         places = list(zip(ranked[page], chances[page], strict=True))
-        score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
+        shown = np.isin(order, ranked[page])
+        score_of = dict(zip(order[shown].tolist(), scores[shown].tolist(), strict=True))
         items = self._items_of(request, context, places, score_of, fused)
         facets = self.catalogue.facets(order, request.facets)
         rewritten = context.query.rewritten if context.query else None

@@ -62,10 +62,11 @@ class Catalogue:
         elif field == "brand":
             found = Counter(brand for brand in self._brands[codes].tolist() if brand)
         else:
-            inside = np.zeros(self._features.n_items, np.bool_)
-            inside[codes] = True
-            counts = {name: int(inside[members].sum()) for name, members in self._categories.items()}
-            found = Counter({name: count for name, count in counts.items() if count})
+            names, numbers, starts = self._categories_of
+            lengths = starts[codes + 1] - starts[codes]
+            places = np.arange(lengths.sum()) + np.repeat(starts[codes] - (np.cumsum(lengths) - lengths), lengths)
+            counts = np.bincount(numbers[places], minlength=len(names))
+            found = Counter({names[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()})
         return sorted(found.items(), key=lambda one: (-one[1], one[0]))
 
     def _price_ranges(self, codes: np.ndarray) -> list[tuple[str, int]]:
@@ -101,6 +102,17 @@ class Catalogue:
             for name in own:
                 found.setdefault(name, []).append(code)
         return {name: np.array(codes, np.int64) for name, codes in found.items()}
+
+    @functools.cached_property
+    def _categories_of(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Names of all categories; numbers of each item's, one item after the other; where each item's begin."""
+        names = list(self._categories)
+        items = np.concatenate([*self._categories.values(), np.zeros(0, np.int64)])
+        lengths = np.array([len(codes) for codes in self._categories.values()], np.int64)
+        numbers = np.repeat(np.arange(len(names)), lengths)
+        starts = np.zeros(self._features.n_items + 1, np.int64)
+        np.cumsum(np.bincount(items, minlength=self._features.n_items), out=starts[1:])
+        return names, numbers[np.argsort(items, kind="stable")], starts
 
     def _in_category(self, category: str) -> np.ndarray:
         name = CATEGORY_PATH.join(part.strip() for part in category.split(CATEGORY_PATH.strip()))

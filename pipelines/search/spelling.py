@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
@@ -54,9 +55,10 @@ class Speller:
         self._counts = dict(counts)
         self._analyzer = analyzer
         self._stems = {analyzer.stem(word) for word in self._counts}
-        self._by_length: dict[int, list[str]] = {}
+        by_length: dict[int, list[str]] = {}
         for word in self._counts:
-            self._by_length.setdefault(len(word), []).append(word)
+            by_length.setdefault(len(word), []).append(word)
+        self._by_length = {length: (words, letters(words)) for length, words in by_length.items()}
 
     def corrected(self, text: str) -> str | None:
         """The query with its unknown words replaced by the nearest known ones; None when nothing changes."""
@@ -69,11 +71,7 @@ class Speller:
         if len(word) < SHORTEST or word in self._counts or self._analyzer.stem(word) in self._stems:
             return word
         allowed = 2 if len(word) >= TWO_ERRORS_FROM else 1
-        choices = [
-            other
-            for length in range(max(SHORTEST - 1, len(word) - allowed), len(word) + allowed + 1)
-            for other in self._by_length.get(length, ())
-        ]
+        choices = self._with_like_letters(word, allowed)
         found = process.extract(word, choices, scorer=OSA.distance, score_cutoff=allowed, limit=CANDIDATES)
         ranked = [
             (distance, other[0] != word[0], -self._counts[other], other)
@@ -81,3 +79,22 @@ class Speller:
             if distance == 1 or other[0] == word[0]
         ]
         return min(ranked, default=(0, False, 0, word))[-1]
+
+    def _with_like_letters(self, word: str, errors: int) -> list[str]:
+        """All words so many errors away, and few others: an error brings at most one new letter and takes at most one."""
+        own, found = letters([word])[0], []
+        for length in range(max(SHORTEST - 1, len(word) - errors), len(word) + errors + 1):
+            words, theirs = self._by_length.get(length, ([], NO_LETTERS))
+            near = (np.bitwise_count(theirs & ~own) <= errors) & (np.bitwise_count(own & ~theirs) <= errors)
+            found += [words[place] for place in np.flatnonzero(near).tolist()]
+        return found
+
+
+def letters(words: Sequence[str]) -> np.ndarray:
+    """Sets of letters as bits, uint64 ``[n]``; letters 64 code points apart share a bit. All words of one length."""
+    signs = np.array(words, dtype=np.str_).view(np.uint32).reshape(len(words), -1)
+    found: np.ndarray = np.bitwise_or.reduce(np.uint64(1) << (signs & 63).astype(np.uint64), axis=1)
+    return found
+
+
+NO_LETTERS = np.zeros(0, np.uint64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines import exploration
 from pipelines.bundle import Bundle, SurfaceFusion
+from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import CandidateList, scaled
@@ -89,6 +91,18 @@ def test_an_item_that_shares_no_term_has_no_lexical_score(bundle: Bundle) -> Non
     assert np.isnan(bundle.members["bm25"].score_all(context)).all()
 
 
+def test_the_sum_over_terms_is_that_of_the_library(features: FeatureState) -> None:
+    draw = np.random.default_rng(0)
+    terms = [[f"t{number}" for number in draw.zipf(1.3, size=40) if number < 500] for _ in range(700)]
+    member = bm25.of_terms(bm25.Bm25Config(name=0), {"everything": terms})
+    index = member._legs["everything"]
+    for _ in range(50):
+        asked = list(dict.fromkeys(f"t{number}" for number in draw.zipf(1.3, size=5) if number < 500))
+        context = Context(features.history(-1), Surface.SEARCH, Query(" ".join(asked), tuple(asked)))
+        wanted = index.get_scores_from_ids(index.get_tokens_ids(asked))
+        np.testing.assert_array_equal(member.score_all(context), np.where(wanted == 0, np.nan, wanted))
+
+
 def test_meaning_finds_what_no_word_does_and_the_answer_says_how_many(bundle: Bundle) -> None:
     asked = RankRequest(surface=Surface.SEARCH, query="sneaker", n=2)
     ranking = bundle.rank(asked, bundle.history())
@@ -125,6 +139,16 @@ def test_facets_count_all_items_found_and_not_only_those_of_the_page(bundle: Bun
     assert sum(count for _, count in ranges) == 5
     bounds = [tuple(map(float, name.split("-"))) for name, _ in ranges]
     assert bounds == sorted(bounds)
+
+
+def test_categories_are_counted_with_their_ancestors_item_by_item(features: FeatureState) -> None:
+    catalogue, codes = Catalogue(features), np.arange(features.n_items)[::2]
+    counts: Counter[str] = Counter()
+    for row in features.catalog.take(codes).to_pylist():
+        parts = (row["category"] or "").split(" > ")
+        counts.update({" > ".join(parts[:depth]) for depth in range(1, len(parts) + 1)} - {""})
+    assert dict(catalogue.facets(codes, ["category"])["category"]) == counts
+    assert catalogue.facets(codes[:0], ["category"]) == {"category": []}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+from rapidfuzz.distance import OSA
 
 from pipelines.search.analysis import Analyzer
 from pipelines.search.spelling import Speller, counted
@@ -62,3 +65,16 @@ def test_of_equally_near_words_the_frequent_one_is_meant() -> None:
 
 def test_without_a_catalogue_nothing_is_corrected() -> None:
     assert Speller({}, Analyzer(None)).corrected("anything") is None
+
+
+def test_words_with_other_letters_are_left_out_and_none_that_is_near_enough() -> None:
+    draw = random.Random(3)  # noqa: S311 - a test
+    words = sorted({"".join(draw.choices("abcdeñжя", k=draw.randrange(3, 12))) for _ in range(3000)})
+    many = Speller(dict.fromkeys(words, 1), Analyzer("english"))
+    for word in draw.sample(words, 100):
+        for errors in (1, 2):
+            near = {other for other in words if OSA.distance(word, other) <= errors and abs(len(other) - len(word)) < 3}
+            kept = many._with_like_letters(word, errors)
+            assert near <= set(kept)
+            assert kept == sorted(kept, key=lambda other: (len(other), words.index(other)))
+    assert len(many._with_like_letters("abcde", 1)) < len(words) / 10
