@@ -107,6 +107,15 @@ class FittedModel(ABC):
         """Items most like one item, itself excluded; None when the kind has no notion of it."""
         return None
 
+    def judging(self, fold: int) -> FittedModel:
+        """The model as it would be without the labels of a part of the queries (``search.labels``).
+
+        A kind that learns from judgments keeps one for each part, so that every judged query can be judged on a model
+        that never saw it; others are the same without.
+        """
+        del fold
+        return self
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write ``.npy`` and ``.json`` files (no pickles) into an existing folder."""

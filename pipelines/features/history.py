@@ -41,7 +41,6 @@ def build(
     strengths: dict[str, float],
     text: TextVectors | None,
     language: str | None = "english",
-    words: bool = False,
 ) -> FeatureState:
     """Aggregates, items and users of what lies before ``time``.
 
@@ -52,7 +51,6 @@ def build(
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
         language: of the item texts, see :class:`FeatureState`.
-        words: whether to count the catalogue's words, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -97,7 +95,7 @@ def build(
         target=target,
         strengths=strengths,
         language=language,
-        words=_words(catalog) if words else {},
+        words=_words(catalog),
         interactions=tables / "interactions.parquet",
     )
 

@@ -141,7 +141,7 @@ def test_users_whose_window_holds_nothing_new_are_left_out_of_recommend_new() ->
 
 def test_the_fused_list_is_what_the_bundle_answers() -> None:
     result = judged()
-    ranking = bundle().rank(protocol.request_of(result.audience), bundle().history(user_id="ann"))
+    ranking = bundle().rank(protocol.requests_of(result.audience)[0], bundle().history(user_id="ann"))
     assert [item.code for item in ranking.items] == result.lists[FUSED].codes[0, : len(ranking.items)].tolist()
 
 
