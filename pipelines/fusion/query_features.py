@@ -51,7 +51,7 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     if state.text is None or not n_first:
         return np.full(len(codes), np.nan, np.float32)
     texts = single(np.asarray(state.text[codes]))
-    first = ordered(blended(candidates.scores), codes)[:n_first]
+    first = ordered(blended(candidates.scores[:, candidates.of(bounded=False)]), codes)[:n_first]
     centre = texts[first].mean(axis=0)
     length = float(np.linalg.norm(centre))
     similarity: np.ndarray = texts @ (centre / max(length, 1e-9)).astype(np.float32)

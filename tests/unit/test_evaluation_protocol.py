@@ -304,7 +304,8 @@ def test_an_audience_cut_to_some_users_keeps_what_belongs_to_them() -> None:
 def measured() -> evaluator.Evaluation:
     """The world's whole evaluation, without what needs artifacts of several instants."""
     about = {"seed": 7, "data": {"adapter": "shop", "path": "x"}, "models": {}, "evaluation": {"bootstrap_draws": 100}}
-    results, reasons = evaluator.surfaces(bundle(), HOLDOUT, parse(about))
+    audiences = {surface: judged(surface).audience for surface in (Surface.RECOMMEND, Surface.RECOMMEND_NEW)}
+    results, reasons = evaluator.surfaces(bundle(), audiences)
     found = evaluator.measure(bundle(), results, parse(about))
     documents = {name: evaluator.reasoned(values, reasons) for name, values in found.items()}
     documents |= {"costs": {}, "stability": {"steps": [], "weeks": []}, "summary": {}}
