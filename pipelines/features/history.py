@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -138,29 +138,40 @@ def interactions(state: FeatureState) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy().astype(types.get(name, np.float32)) for name in columns}
 
 
-def chosen_after_searches(state: FeatureState, *, days: float) -> tuple[list[str], np.ndarray, np.ndarray]:
+def chosen_after_searches(
+    state: FeatureState, key: Callable[[str], str], *, days: float
+) -> tuple[list[str], np.ndarray, np.ndarray]:
     """What was chosen after each search as of the state's instant, and by how many.
 
     A history counts once for a query and an item, with the root of its strongest event's strength, decayed by
     ``exp(-age / days)``: a purchase as 1, a look at a product as .32. So nobody counts for more than 1, however
     often the same is done. Events without a history count as those of one nobody.
 
+    Args:
+        state: with its interactions.
+        key: what queries that mean the same have in common; empty for one that asks nothing.
+        days: time constant of the decay.
+
     Returns:
-        Queries as they were typed, in the order of the alphabet, with codes of the items, int64, and evidence > 0,
-        float64, a row for each pair; pairs of one query are adjacent, items ascending.
+        Keys in order, codes of the items, int64, and evidence > 0, float64, a row for each pair; pairs of one query are
+        adjacent, items ascending.
     """
     if state.interactions is None:
         raise ValueError("this state was loaded from a bundle, which ships no interactions")
     with frames.engine() as connection:
         rows = as_of(frames.read(connection, state.interactions), state.time)
         rows = rows.filter(rows["query"].notnull())
+        typed = rows.select("query").distinct().to_pyarrow()["query"].to_pylist()
+        keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([key(one) for one in typed], pa.string())}
+        named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
         items = ibis.memtable(_codes(state.item_ids, "item"))
         coded = rows.inner_join(items, rows.item_id == items.id).select(*rows.columns, "item")
-        counted = coded.mutate(evidence=coded.strength.sqrt() * (coded.age / -days).exp())
-        once = counted.group_by(["query", "item", "history_id"]).aggregate(evidence=counted.evidence.max())
-        found = once.group_by(["query", "item"]).aggregate(evidence=once.evidence.sum())
-        table = found.order_by(["query", "item"]).to_pyarrow()
-    return table["query"].to_pylist(), table["item"].to_numpy().astype(np.int64), table["evidence"].to_numpy()
+        joined = coded.inner_join(named, coded["query"] == named.typed).select(*coded.columns, "key")
+        counted = joined.mutate(evidence=joined.strength.sqrt() * (joined.age / -days).exp())
+        once = counted.group_by(["key", "item", "history_id"]).aggregate(evidence=counted.evidence.max())
+        found = once.group_by(["key", "item"]).aggregate(evidence=once.evidence.sum())
+        table = found.order_by(["key", "item"]).to_pyarrow()
+    return table["key"].to_pylist(), table["item"].to_numpy().astype(np.int64), table["evidence"].to_numpy()
 
 
 def _codes(ids: IdIndex, name: str) -> pa.Table:

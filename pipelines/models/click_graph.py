@@ -1,9 +1,9 @@
-"""What people chose after the same search, or one like it: the graph of queries and items that clicks and purchases draw.
+"""What people chose after the same search, or one like it: the graph that choices draw between queries and items.
 
-Craswell and Szummer 2007, "Random Walks on the Click Graph": from the query over its choices to items, here with one
-step to queries of nearly the same words. The score is a share with a prior, ``w(q, i) / (prior + sum_j w(q, j))``, with
-w the evidence of ``features.history.chosen_after_searches``: it lies in [0, 1), and one person, who counts for at most
-1, moves it by at most ``1 / (prior + 1)``.
+Craswell and Szummer 2007, "Random Walks on the Click Graph", with one step to queries of nearly the same terms. The
+score is a share with a prior, ``e_i / (prior + sum_j e_j)`` with ``e_i = max over alike queries q of J(q)^2 w(q, i)``,
+w the evidence of ``features.history.chosen_after_searches`` and J the Jaccard index of the terms. It lies in [0, 1),
+and one person, who counts for at most 1 in every w, lifts it by at most ``1 / (prior + 1)``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class ClickGraph(FittedModel):
         evidence = np.zeros(self.n_items, np.float64)
         for query, weight in self._alike(context.query.terms):
             span = slice(int(self._choices["pointer"][query]), int(self._choices["pointer"][query + 1]))
-            evidence[self._choices["items"][span]] += weight * self._choices["evidence"][span]
+            items = self._choices["items"][span]
+            evidence[items] = np.maximum(evidence[items], weight * self._choices["evidence"][span])
         chosen = evidence > 0
         scores[chosen] = evidence[chosen] / (self._config.prior + evidence.sum())
         return scores
@@ -95,26 +96,23 @@ class ClickGraph(FittedModel):
 
 
 def fit(config: ClickGraphConfig, data: TrainingData, *, seed: int) -> ClickGraph:
-    """Add up what was chosen after each search; queries with the same terms are one."""
+    """Count what was chosen after each search; queries with the same terms are one."""
     del seed  # nothing is drawn
-    typed, items, evidence = history.chosen_after_searches(data.features, days=config.days)
     analyzer = Analyzer(data.features.language)
-    terms_of = {query: tuple(sorted(set(analyzer.terms(query)))) for query in dict.fromkeys(typed)}
-    graph: dict[tuple[str, ...], dict[int, float]] = {}
-    for query, item, weight in zip(typed, items.tolist(), evidence.tolist(), strict=True):
-        if terms_of[query]:
-            choices = graph.setdefault(terms_of[query], {})
-            choices[item] = choices.get(item, 0.0) + weight
-    ordered = sorted(graph)
-    pointer = np.zeros(len(ordered) + 1, np.int64)
-    np.cumsum([len(graph[terms]) for terms in ordered], out=pointer[1:])
-    flat = [pair for terms in ordered for pair in sorted(graph[terms].items())]
-    arrays = {
-        "pointer": pointer,
-        "items": np.array([item for item, _ in flat], np.int32),
-        "evidence": np.array([weight for _, weight in flat], np.float32),
+
+    def key(query: str) -> str:
+        return " ".join(sorted(set(analyzer.terms(query))))
+
+    keys, items, evidence = history.chosen_after_searches(data.features, key, days=config.days)
+    queries = list(dict.fromkeys(keys))
+    place = {query: row for row, query in enumerate(queries)}
+    counts = np.bincount([place[query] for query in keys], minlength=len(queries))
+    choices: dict[str, np.ndarray] = {
+        "pointer": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "items": items.astype(np.int32),
+        "evidence": evidence.astype(np.float32),
     }
-    return ClickGraph(data.features.n_items, [list(terms) for terms in ordered], arrays, config)
+    return ClickGraph(data.features.n_items, [query.split(" ") for query in queries], choices, config)
 
 
 KIND = Kind(
