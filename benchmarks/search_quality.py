@@ -1,13 +1,15 @@
-"""How good a bundle's search is on a shop's judgments, beside each of its members: no judgment is learned from.
+"""How good a shop's search is on its judgments, beside each of its members, in two tracks that are never mixed.
 
 ``python -m benchmarks.search_quality [--artifacts artifacts] [--typos] [--json]``, after ``make demo SHOP=esci_us`` in
 the folder that it names.
 
-Method: the whole catalogue is ranked for every judged query, without user and exploration. nDCG@10 with the gains of
-the judgments, log2 discount and the ideal of each query, an item that nobody judged counting 0; recall@100 of the items
-with the highest gain. Differences are paired by query, with a 95 % bootstrap interval. ``--typos`` gives every query
-with a word of five letters or more one typing error in one such word (two letters swapped, one lost, doubled or
-replaced; seeded) and states what is left.
+Method: the whole catalogue is ranked for every judged query by the judged bundle, without user and exploration. nDCG@10
+with the gains of the judgments, log2 discount and the ideal of each query, an item that nobody judged counting 0;
+recall@100 of the items with the highest gain. ``zero-shot``: the fusion that reads no judgment. ``supervised``: each
+query is answered by members and fusion that learned from the other four fifths of the queries (``search.labels``), or
+by the unlearned fusion where nothing was proven better there. Differences are paired by query, with a 95 % bootstrap
+interval. ``--typos`` gives every query with a word of five letters or more one typing error in one such word (two
+letters swapped, one lost, doubled or replaced; seeded) and states what is left.
 """
 
 from __future__ import annotations
@@ -15,35 +17,35 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import string
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
-from pipelines.evaluation import bootstrap
-from pipelines.model_api import Context
-from pipelines.ranking import RankRequest
+from pipelines.evaluation import bootstrap, protocol
+from pipelines.evaluation.targets import Audience, queries
+from pipelines.search.labels import read_judgments
+from pipelines.search.slips import misspelt
+from pipelines.workspace import Workspace
 
-FUSED, LEXICAL = "fused", "bm25"
-CUT, DEEP = 10, 100
-LETTERS = 5
-"""A word with fewer is left as it is."""
-
+ZERO_SHOT, SUPERVISED, LEXICAL = "fused, zero-shot", "fused, supervised", "bm25"
+SHOWN = ("ndcg@10", "recall@100")
 SEED = 7
+
+PerQuery = dict[str, np.ndarray]
+"""Metrics of :data:`SHOWN` by name, float64 ``[queries]``."""
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Quality of a bundle's search on the shop's judgments.")
+    parser = argparse.ArgumentParser(description="Quality of a shop's search on its judgments.")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="of a run (default: %(default)s)")
     parser.add_argument("--typos", action="store_true", help="also with one typing error a query")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -56,93 +58,68 @@ def main() -> None:
 
 
 def measured(artifacts: Path, *, typos: bool) -> dict[str, Any]:
-    """Means of all systems, and what the fusion gains over them."""
-    judged = judgments(artifacts / "canonical" / "judgments.parquet")
-    bundle = Bundle.load(artifacts / "bundle")
+    """Means of all systems, and what the fusions gain over their members."""
+    bundle = Bundle.load(artifacts / "judged")
+    path = Workspace(artifacts).split / "judgments.parquet"
+    audience = queries(bundle.features, read_judgments(path))
+    if not len(audience):
+        raise ArtifactError(f"{path} holds no judgment", do="name the artifacts of a shop that has some")
     if not bundle.on(Surface.SEARCH):
-        raise ArtifactError(f"{artifacts / 'bundle'} has no member that searches", do="add one to models")
-    clean = scores(bundle, judged, list(judged))
-    report: dict[str, Any] = {"queries": len(judged), "items": bundle.features.n_items, "bundle": bundle.id}
-    report["systems"] = {name: _means(found) for name, found in clean.items()}
-    members = [name for name in clean if name != FUSED]
-    best = max(members, key=lambda name: float(clean[name][:, 0].mean()))
+        raise ArtifactError(f"{artifacts / 'judged'} has no member that searches", do="add one to models")
+    found = scores(bundle, audience)
+    members = [name for name in found if name not in {ZERO_SHOT, SUPERVISED}]
+    best = max(members, key=lambda name: float(found[name]["ndcg@10"].mean()))
+    report: dict[str, Any] = {"queries": len(audience), "items": bundle.features.n_items, "bundle": bundle.id}
+    report["methods"] = methods(bundle)
+    report["systems"] = {name: _means(one) for name, one in found.items()}
     report["gains"] = {
-        name: _gain(clean[FUSED], clean[name]) for name in dict.fromkeys([best, LEXICAL]) if name in clean
+        fused: {name: _gain(found[fused], found[name]) for name in dict.fromkeys([best, LEXICAL]) if name in found}
+        for fused in (ZERO_SHOT, SUPERVISED)
     }
     if typos:
         draw = random.Random(SEED)  # noqa: S311 - a benchmark
-        wrong = scores(bundle, judged, [misspelt(query, draw) for query in judged])[FUSED]
-        report["typos"] = _means(wrong) | {
-            "share_kept": round(float(wrong[:, 0].mean() / clean[FUSED][:, 0].mean()), 4)
-        }
+        slipped = replace(audience, typed=tuple(misspelt(query, draw) for query in audience.typed))
+        report["typos"] = {}
+        for name, asked in ((ZERO_SHOT, unlearned(bundle)), (SUPERVISED, bundle)):
+            wrong = fused_scores(asked, slipped)
+            share = float(wrong["ndcg@10"].mean() / found[name]["ndcg@10"].mean())
+            report["typos"][name] = _means(wrong) | {"share_kept": round(share, 4)}
     return report
 
 
-def judgments(path: Path) -> dict[str, dict[str, float]]:
-    """Gains by item, by query, in the order of the alphabet."""
-    found: dict[str, dict[str, float]] = {}
-    for row in pq.read_table(path).sort_by([("query", "ascending"), ("item_id", "ascending")]).to_pylist():
-        found.setdefault(row["query"], {})[row["item_id"]] = row["gain"]
-    if not found:
-        raise ArtifactError(f"{path} holds no judgment", do="name the artifacts of a shop that has some")
-    return found
+def unlearned(bundle: Bundle) -> Bundle:
+    """The same bundle with the fusion that no judgment has touched."""
+    search = bundle.fusion[Surface.SEARCH]
+    plain = replace(search, fuser=search.first or search.fuser, first=None, folds={})
+    return Bundle(bundle.manifest, bundle.features, bundle.members, {Surface.SEARCH: plain}, bundle.encoder)
 
 
-def scores(bundle: Bundle, judged: dict[str, dict[str, float]], typed: Sequence[str]) -> dict[str, np.ndarray]:
-    """nDCG@10 and recall@100 of every query, float64 ``[queries, 2]``, by system."""
-    members = bundle.on(Surface.SEARCH)
-    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in (FUSED, *members)}
-    for gains, query in zip(judged.values(), typed, strict=True):
-        asked = RankRequest(surface=Surface.SEARCH, query=query, n=DEEP)
-        lists = {FUSED: [item.id for item in bundle.rank(asked, bundle.history()).items]}
-        context = Context(bundle.history(), Surface.SEARCH, bundle.query(query))
-        for name, member in members.items():
-            lists[name] = bundle.features.item_ids.ids(member.candidates(context, DEEP).codes)
-        for name, ids in lists.items():
-            rows[name].append((ndcg(ids, gains), recall(ids, gains)))
-    return {name: np.array(found) for name, found in rows.items()}
+def methods(bundle: Bundle) -> dict[str, str]:
+    """How each fold of the supervised track fuses."""
+    search = bundle.fusion[Surface.SEARCH]
+    parts = dict(search.folds) or {0: search}
+    return {str(fold): type(part.fuser).__name__.lower() for fold, part in sorted(parts.items())}
 
 
-def ndcg(ids: Sequence[str], gains: dict[str, float]) -> float:
-    """nDCG@10 of a list."""
-    discount = 1 / np.log2(np.arange(2, CUT + 2))
-    ideal = sorted(gains.values(), reverse=True)[:CUT]
-    best = float(np.dot(ideal, discount[: len(ideal)]))
-    reached = [gains.get(item, 0.0) for item in ids[:CUT]]
-    return float(np.dot(reached, discount[: len(reached)])) / best if best else 0.0
+def scores(bundle: Bundle, audience: Audience) -> dict[str, PerQuery]:
+    """Metrics of every query by system: both tracks of the fusion, then each member."""
+    result = protocol.evaluate_surface(bundle, audience)
+    supervised = result.per_user[protocol.FUSED]
+    found = {ZERO_SHOT: fused_scores(unlearned(bundle), audience), SUPERVISED: supervised}
+    return found | {name: result.per_user[name] for name in result.members}
 
 
-def recall(ids: Sequence[str], gains: dict[str, float]) -> float:
-    """Share of the items with the highest gain among the first hundred."""
-    wanted = {item for item, gain in gains.items() if gain == max(gains.values())}
-    return len(wanted & set(ids[:DEEP])) / len(wanted)
+def fused_scores(bundle: Bundle, audience: Audience) -> PerQuery:
+    """Metrics of every query as the bundle answers it."""
+    return protocol.scored(protocol.fused_lists(bundle, audience).codes, audience, bundle.features.n_items)
 
 
-def misspelt(query: str, draw: random.Random) -> str:
-    """A query with one typing error in one of its long words; without such a word it stays."""
-    words = query.split()
-    long = [place for place, word in enumerate(words) if len(word) >= LETTERS and word.isalpha()]
-    if not long:
-        return query
-    place = draw.choice(long)
-    word, at = words[place], draw.randrange(1, len(words[place]) - 1)
-    words[place] = draw.choice(
-        (
-            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
-            word[:at] + word[at + 1 :],
-            word[:at] + word[at] + word[at:],
-            word[:at] + draw.choice(string.ascii_lowercase) + word[at + 1 :],
-        )
-    )
-    return " ".join(words)
+def _means(found: PerQuery) -> dict[str, float]:
+    return {name: round(float(found[name].mean()), 4) for name in SHOWN}
 
 
-def _means(found: np.ndarray) -> dict[str, float]:
-    return {"ndcg@10": round(float(found[:, 0].mean()), 4), "recall@100": round(float(found[:, 1].mean()), 4)}
-
-
-def _gain(fused: np.ndarray, other: np.ndarray) -> dict[str, Any]:
-    gain = bootstrap.difference(fused[:, 0], other[:, 0], seed=SEED)
+def _gain(fused: PerQuery, other: PerQuery) -> dict[str, Any]:
+    gain = bootstrap.difference(fused["ndcg@10"], other["ndcg@10"], seed=SEED)
     return {} if gain is None else gain.as_difference()
 
 
@@ -151,14 +128,15 @@ def _print(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['queries']} judged queries, {report['items']:,} items, bundle {report['bundle']}")
     for name in ("system", "nDCG@10", "recall@100"):
         table.add_column(name, justify="left" if name == "system" else "right")
-    for name, found in report["systems"].items():
+    rows = report["systems"] | {f"{name}, one typo": found for name, found in report.get("typos", {}).items()}
+    for name, found in rows.items():
         table.add_row(name, f"{found['ndcg@10']:.4f}", f"{found['recall@100']:.4f}")
-    if "typos" in report:
-        table.add_row("fused, one typo", f"{report['typos']['ndcg@10']:.4f}", f"{report['typos']['recall@100']:.4f}")
     console.print(table)
-    for name, gain in report["gains"].items():
-        span = f"{gain['mean_difference']:+.4f} ({gain['ci_low']:+.4f} to {gain['ci_high']:+.4f})"
-        console.print(f"nDCG@10 of fused over {name}: {span}")
+    console.print(f"methods of the folds: {', '.join(report['methods'].values())}", highlight=False)
+    for fused, gains in report["gains"].items():
+        for name, gain in gains.items():
+            span = f"{gain['mean_difference']:+.4f} ({gain['ci_low']:+.4f} to {gain['ci_high']:+.4f})"
+            console.print(f"nDCG@10 of {fused} over {name}: {span}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def checks(work: Workspace) -> list[Check]:
 def _interactions(work: Workspace, placed: Instants) -> list[dict[str, Any]] | None:
     """One row of facts for the table cut at t2 and one for that cut at t3."""
     rows = []
-    cuts = [("history", placed.judged.time if placed.judged else placed.served.time), ("current", placed.served.time)]
+    cuts = [("history", placed.before_holdout[-1].time), ("current", placed.served.time)]
     with frames.engine() as connection:
         for name, time in cuts:
             table = frames.read(connection, work.split / name / "interactions.parquet")

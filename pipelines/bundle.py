@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -29,16 +30,23 @@ from pipelines.fusion.features import item_table, parts
 from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
 from pipelines.fusion.query_features import query_part
+from pipelines.fusion.shortlist import one_after_the_other, shortlist
 from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import ENCODER, QueryEncoder
+from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
 from pipelines.search.spelling import Speller
 from pipelines.storage import file_sha256, read_json
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
+CHOICE = "choice.json"
+FIRST, FOLD_FOLDERS = "first", "folds"
+"""Folders of a search's fusion: what makes the shortlist, and for each part of the queries what judges it."""
+SHORTLISTING = "convex"
+"""The method that makes the shortlist of a search."""
 SEARCHED = 1000
 """Candidates asked of each member for a search, whichever page is wanted: so that pages fit together."""
 SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
@@ -47,10 +55,20 @@ SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
 
 @dataclass(frozen=True)
 class SurfaceFusion:
-    """How one surface fuses: the fuser and how many candidates each member gives."""
+    """How one surface fuses.
+
+    Attributes:
+        fuser: orders the candidates.
+        depth: candidates that each member gives.
+        first: where ``fuser`` orders a shortlist alone: what orders all candidates before.
+        folds: by part of the queries (``search.labels``) the fusion that was learned without that part; empty where
+            nothing was learned, and in a bundle that serves.
+    """
 
     fuser: FittedFuser
     depth: int
+    first: FittedFuser | None = None
+    folds: Mapping[int, SurfaceFusion] = field(default_factory=dict)
 
 
 class Bundle:
@@ -116,6 +134,16 @@ class Bundle:
         if "_items" in self.__dict__:  # made by a ranking before: the features are the same
             less._items = self._items
         return less
+
+    def judging(self, query: str) -> Bundle:
+        """The same bundle with the members and the fusion of a search that were learned without this query."""
+        fold = fold_of(query)
+        found = copy(self)
+        found.members = {name: member.judging(fold) for name, member in self.members.items()}
+        if Surface.SEARCH in self.fusion:
+            search = self.fusion[Surface.SEARCH]
+            found.fusion = self.fusion | {Surface.SEARCH: search.folds.get(fold, search)}
+        return found
 
     def history(
         self,
@@ -311,10 +339,20 @@ class Bundle:
         return len(context.history) == 0
 
     def _score(self, candidates: CandidateList, surface: Surface) -> np.ndarray:
-        fuser = self.fusion[surface].fuser
+        fusion = self.fusion[surface]
+        if fusion.first is None:
+            return self._scored_by(fusion.fuser, candidates, surface)
+        first = self._scored_by(fusion.first, candidates, surface)
+        rows = shortlist(first, candidates.codes)
+        then = self._scored_by(fusion.fuser, candidates.keep(rows), surface, first[rows])
+        return one_after_the_other(then, first, rows)
+
+    def _scored_by(
+        self, fuser: FittedFuser, candidates: CandidateList, surface: Surface, first: np.ndarray | None = None
+    ) -> np.ndarray:
         if not fuser.reads_features:
             return fuser.score(candidates, None)
-        asked = (query_part(self.features, candidates),) if surface == Surface.SEARCH else ()
+        asked = (query_part(self.features, candidates, first),) if surface == Surface.SEARCH else ()
         if asked and fuser.reads_query_alone:
             return fuser.score_parts(candidates, asked)
         described = parts(self.features, candidates.context.history, candidates.codes, self._items)
@@ -381,8 +419,11 @@ class Bundle:
 
 
 def load_fusion(folder: Path, about: Mapping[str, Any]) -> SurfaceFusion:
-    """Read a surface's fuser."""
-    return SurfaceFusion(fusers.method(about["fuser"]).fitted.load(folder), int(about["depth"]))
+    """Read a surface's fusion, with those of its folds."""
+    first = fusers.method(SHORTLISTING).fitted.load(folder / FIRST) if (folder / FIRST).exists() else None
+    parts = sorted((folder / FOLD_FOLDERS).iterdir()) if (folder / FOLD_FOLDERS).exists() else []
+    folds = {int(part.name): load_fusion(part, read_json(part / CHOICE)) for part in parts}
+    return SurfaceFusion(fusers.method(about["fuser"]).fitted.load(folder), int(about["depth"]), first, folds)
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -412,7 +453,8 @@ def at_instant(artifacts: Path, instant: str) -> Bundle:
     }
     fusion = {Surface(s): load_fusion(work.fusion(Surface(s)), about) for s, about in shipped["surfaces"].items()}
     features = FeatureState.load(work.features(instant))
-    return Bundle({**shipped, "as_of": features.time.isoformat(), "instant": instant}, features, members, fusion)
+    about = {**shipped, "as_of": features.time.isoformat(), "instant": instant}
+    return Bundle(about, features, members, fusion, QueryEncoder.load(work.text / ENCODER))
 
 
 def request_for(surface: Surface, n: int) -> RankRequest:

@@ -184,12 +184,27 @@ INTERACTIONS = Table(
         Column("event_share", Type.FLOAT, required=True),
         Column("quantity", Type.FLOAT, required=True),
         Column("spend", Type.FLOAT),
+        Column("query", Type.STRING),
     ),
     key=("event_id", "item_id"),
 )
 """Positive events as models learn from them: ``history_id`` is the user, else the visitor, else null;
 ``strength`` > 0; ``target`` is 1 for the target type, else 0; ``event_share`` is one over the number of
-rows of the event, so that its sum counts events; ``spend`` is price times quantity (null without a price)."""
+rows of the event, so that its sum counts events; ``spend`` is price times quantity (null without a price);
+``query`` is what was searched for before, where the event says so."""
+
+SEARCHES = Table(
+    "searches",
+    (
+        Column("instant", Type.STRING, required=True),
+        Column("query", Type.STRING, required=True),
+        Column("item_id", Type.STRING, required=True),
+        Column("gain", Type.FLOAT, required=True),
+        Column("first_time", Type.TIMESTAMP, required=True),
+    ),
+    key=("instant", "query", "item_id"),
+)
+"""What was chosen after a search within an instant's window; ``gain`` is the strongest event's strength."""
 
 LABELS: dict[str, str] = {
     EventType.DETAIL_PAGE_VIEW: "view",

@@ -8,7 +8,7 @@ from datetime import datetime
 import ibis
 import ibis.expr.types as ir
 
-from pipelines.contracts import INTERACTIONS
+from pipelines.contracts import INTERACTIONS, SEARCHES
 from pipelines.splitting import Instant
 
 
@@ -41,6 +41,7 @@ def interactions(events: ir.Table, *, target: str | None, strengths: Mapping[str
         event_share=1.0 / rows_of_event,
         quantity=quantity,
         spend=quantity * positive.price,
+        query=positive.search_query,
     ).select(*INTERACTIONS.names)
 
 
@@ -90,3 +91,23 @@ def targets(rows: ir.Table, instants: Sequence[Instant]) -> ir.Table:
         first = inside.group_by(["history_id", "item_id"]).aggregate(first_time=inside.event_time.min())
         parts.append(first.mutate(instant=ibis.literal(instant.name)))
     return ibis.union(*parts).select("instant", "history_id", "item_id", "first_time")
+
+
+def searches(rows: ir.Table, instants: Sequence[Instant]) -> ir.Table:
+    """What was chosen after a search in each instant's window, rows of ``contracts.SEARCHES``.
+
+    However often and by however many an item was chosen, it has the strength of the strongest event: labels say
+    what is right for a query, and not how many people asked.
+    """
+    parts = []
+    for instant in instants:
+        inside = rows.filter(
+            rows["query"].notnull()
+            & (rows.event_time >= ibis.literal(instant.time))
+            & (rows.event_time < ibis.literal(instant.until))
+        )
+        chosen = inside.group_by(["query", "item_id"]).aggregate(
+            gain=inside.strength.max(), first_time=inside.event_time.min()
+        )
+        parts.append(chosen.mutate(instant=ibis.literal(instant.name)))
+    return ibis.union(*parts).select(*SEARCHES.names)

@@ -36,6 +36,7 @@ class Need(StrEnum):
 
     INTERACTIONS = "interactions of known users"
     TEXT = "text vectors"
+    SEARCHES = "choices after a search"
     ITEMS = "items"
 
 
@@ -73,7 +74,12 @@ class FittedModel(ABC):
 
     ``score_all`` is all that a kind must write; one with a cheaper way to its best or to few items
     overrides the others, with equal results (the conformance suite checks it).
+
+    ``BOUNDED``: scores lie in [0, 1] and say as much in one list as in another, so a fuser without labels adds them as
+    they are; others it scales to the least and best of each list.
     """
+
+    BOUNDED: ClassVar[bool] = False
 
     def __init__(self, n_items: int) -> None:
         """``n_items``: number of items of the instant; scores are aligned with their codes."""
@@ -106,6 +112,15 @@ class FittedModel(ABC):
     def similar(self, code: int, n: int) -> Candidates | None:
         """Items most like one item, itself excluded; None when the kind has no notion of it."""
         return None
+
+    def judging(self, fold: int) -> FittedModel:
+        """The model as it would be without the labels of a part of the queries (``search.labels``).
+
+        A kind that learns from judgments keeps one for each part, so that every judged query can be judged on a model
+        that never saw it; others are the same without.
+        """
+        del fold
+        return self
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -241,4 +256,6 @@ def available(features: FeatureState) -> frozenset[Need]:
         offered.add(Need.INTERACTIONS)
     if features.text is not None:
         offered.add(Need.TEXT)
+    if features.n_searches:
+        offered.add(Need.SEARCHES)
     return frozenset(offered)

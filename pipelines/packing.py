@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import MANIFEST
+from pipelines.bundle import CHOICE, FOLD_FOLDERS, MANIFEST
 from pipelines.contracts import Surface
 from pipelines.search.encoding import ENCODER
 from pipelines.storage import file_sha256, read_json, replacing_folder, value_sha256, write_json
@@ -49,8 +49,9 @@ def pack(
         surfaces = {}
         for surface in Surface:
             if work.fusion(surface).exists():
-                shutil.copytree(work.fusion(surface), folder / "fusion" / surface)
-                surfaces[str(surface)] = read_json(folder / "fusion" / surface / "choice.json")
+                spared = shutil.ignore_patterns(FOLD_FOLDERS) if instant == SERVED else None
+                shutil.copytree(work.fusion(surface), folder / "fusion" / surface, ignore=spared)
+                surfaces[str(surface)] = read_json(folder / "fusion" / surface / CHOICE)
         if str(Surface.SEARCH) in surfaces and (work.text / ENCODER).is_dir():
             shutil.copytree(work.text / ENCODER, folder / ENCODER)
         for name, path in (extra or {}).items():

@@ -14,6 +14,9 @@ from typing import Any
 from pipelines.errors import InputError
 from pipelines.params import SplitParams
 
+JUDGED = "judged"
+"""Name of the instant whose bundle is judged."""
+
 SHORT_LOG = timedelta(weeks=8)
 """Below this length of the log, t2 lies on a midnight instead of the weekly grid."""
 
@@ -38,7 +41,11 @@ class Instant:
 
 @dataclass(frozen=True)
 class Instants:
-    """``windows``: oldest first, may be empty; ``judged`` (t2): None when nothing can be held out; ``served`` (t3)."""
+    """``windows``: oldest first, may be empty; ``judged`` (t2): None when nothing can be held out; ``served`` (t3).
+
+    :attr:`before_holdout` has a judged instant all the same, at t3: what people judged of a search has no time, and
+    is judged on a bundle like any other.
+    """
 
     windows: tuple[Instant, ...]
     judged: Instant | None
@@ -46,8 +53,8 @@ class Instants:
 
     @property
     def before_holdout(self) -> tuple[Instant, ...]:
-        """Every instant at which members are fitted without having seen the holdout."""
-        return self.windows + ((self.judged,) if self.judged else ())
+        """Every instant at which members are fitted without having seen the holdout; the judged one comes last."""
+        return (*self.windows, self.judged or Instant(JUDGED, self.served.time, self.served.time))
 
     def as_json(self) -> dict[str, Any]:
         """A JSON-able value."""
@@ -106,7 +113,7 @@ def instants(params: SplitParams, *, first: datetime | None, as_of: datetime) ->
     judged_time = _on_grid(latest, params) if length >= SHORT_LOG else _day(latest)
     if judged_time <= first:
         judged_time = latest
-    judged = Instant("judged", judged_time, as_of)
+    judged = Instant(JUDGED, judged_time, as_of)
     before = judged_time - first
     window = min(timedelta(days=params.window_days), before / 2)
     count = min(params.windows, max(0, math.floor(before / window) - 1))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.contracts import Surface
-from pipelines.splitting import Instants
+from pipelines.splitting import JUDGED, Instants
 from pipelines.storage import read_json
 
+__all__ = ["JUDGED", "SERVED", "Workspace"]
+
 SERVED = "served"
-JUDGED = "judged"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 from pipelines.evaluation import bootstrap, metrics
 from pipelines.evaluation.protocol import FUSED, SurfaceEvaluation
 
-COMPARED = (*metrics.PER_USER, *metrics.PER_LIST)
 DECIDING = "ndcg@10"
 """The metric that names the best single member of a surface."""
 
@@ -31,17 +30,18 @@ def compare(result: SurfaceEvaluation, *, seed: int, draws: int) -> dict[str, An
         return {"not_applicable": "no users or no members to compare"}
     members = _differences(result, seed=seed, draws=draws)
     found: dict[str, Any] = {"best_single": best, "members": members}
-    for metric in metrics.PER_USER:
+    for metric in (name for name in result.measured if name not in metrics.PER_LIST):
         name = best_single(result, metric) or best
         found[metric] = {"best_single": name, **members[name][metric]}
     return found
 
 
 def _differences(result: SurfaceEvaluation, *, seed: int, draws: int) -> dict[str, dict[str, Any]]:
-    fused = result.matrix(FUSED, COMPARED)
-    gaps = np.hstack([fused - result.matrix(member, COMPARED) for member in result.members])
+    compared = result.measured
+    fused = result.matrix(FUSED, compared)
+    gaps = np.hstack([fused - result.matrix(member, compared) for member in result.members])
     found = iter(bootstrap.intervals(gaps, seed=seed, draws=draws))
-    pairs = {member: zip(COMPARED, found, strict=False) for member in result.members}
+    pairs = {member: zip(compared, found, strict=False) for member in result.members}
     return {
         member: {metric: interval.as_difference() for metric, interval in columns if interval}
         for member, columns in pairs.items()

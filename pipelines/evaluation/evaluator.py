@@ -16,15 +16,21 @@ from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation import comparisons, ledger, protocol, report, slices, stability, tables, targets
 from pipelines.evaluation.protocol import SurfaceEvaluation, Track, silently
-from pipelines.evaluation.targets import Targets
+from pipelines.evaluation.targets import Audience, Targets
 from pipelines.params import AllParams
 from pipelines.splitting import Instants
 from pipelines.storage import replacing_folder, write_json, write_text
 from pipelines.workspace import JUDGED, SERVED, Workspace
 
-NO_SEARCH = "no search members"
+NOTHING_FOLLOWED: dict[str, Any] = {"steps": [], "weeks": []}
+NO_MEMBERS = {
+    Surface.RECOMMEND: "no member recommends",
+    Surface.RECOMMEND_NEW: "no member recommends",
+    Surface.SEARCH: "no search members",
+}
 NO_HOLDOUT = "the log is too short to hold anything out"
 NO_AUDIENCE = "nobody known before the holdout has a target in it"
+NO_QUERIES = "no query was judged, and nothing was chosen after a search in the holdout"
 
 
 @dataclass(frozen=True)
@@ -39,48 +45,49 @@ class Evaluation:
 def evaluate(work: Workspace, params: AllParams, *, track: Track[Any] = silently) -> Evaluation:
     """Put the judged bundle to the holdout; a surface that cannot be judged says why."""
     instants = work.instants()
-    if instants.judged is None:
-        return nothing(dict.fromkeys(Surface, NO_HOLDOUT))
     judged = Bundle.load(work.judged)
-    holdout = targets.read(work.split / "holdout.parquet").get(instants.judged.name, Targets((), (), ()))
-    results, reasons = surfaces(judged, holdout, params, track=track)
+    audiences = targets.audiences(work, judged.features, params)
+    results, reasons = surfaces(judged, audiences, track=track)
+    if not results:
+        return nothing(reasons)
     measured = measure(judged, results, params, track=track)
     documents: dict[str, Any] = {name: reasoned(found, reasons) for name, found in measured.items()}
     documents["costs"] = costs(work.judged, judged, results)
-    documents["stability"] = stability.stability(
-        instants,
-        loader(work, judged),
-        results,
-        targets.read(work.split / "targets.parquet"),
-        seed=params.seed,
-        track=track,
-    )
-    documents["summary"] = summary(judged, instants, holdout, results)
+    documents["stability"] = NOTHING_FOLLOWED
+    if instants.judged is not None:
+        documents["stability"] = stability.stability(
+            instants,
+            loader(work, judged),
+            results,
+            targets.read(work.split / "targets.parquet"),
+            seed=params.seed,
+            track=track,
+        )
+    documents["summary"] = summary(work, judged, instants, results)
     return Evaluation(documents, tables.per_user(results), tables.rankings(results, judged.features.item_ids))
 
 
 def nothing(reasons: Mapping[str, str]) -> Evaluation:
     """The evaluation when there is nothing to judge by."""
     documents: dict[str, Any] = {name: reasoned({}, reasons) for name in ("metrics", "comparisons", "slices", "ledger")}
-    return Evaluation(documents | {"costs": {}, "stability": {"steps": [], "weeks": []}, "summary": {}})
+    return Evaluation(documents | {"costs": {}, "stability": NOTHING_FOLLOWED, "summary": {}})
 
 
 def surfaces(
-    bundle: Bundle, holdout: Targets, params: AllParams, *, track: Track[Any] = silently
+    bundle: Bundle, audiences: Mapping[Surface, Audience], *, track: Track[Any] = silently
 ) -> tuple[dict[str, SurfaceEvaluation], dict[str, str]]:
     """What was found by surface, and why the other surfaces were not judged."""
     results: dict[str, SurfaceEvaluation] = {}
-    reasons = {str(Surface.SEARCH): NO_SEARCH}
-    for surface in (Surface.RECOMMEND, Surface.RECOMMEND_NEW):
+    reasons: dict[str, str] = {}
+    for surface in Surface:
         if surface not in bundle.manifest["surfaces"]:
-            reasons[surface] = "the bundle has no fusion for this surface"
-            continue
-        most = params.evaluation.max_users
-        group = targets.audience(bundle.features, holdout, surface, max_users=most, seed=params.seed)
-        if len(group):
-            results[surface] = protocol.evaluate_surface(bundle, group, track=track)
+            reasons[surface] = NO_MEMBERS[surface]
+        elif surface not in audiences:
+            reasons[surface] = NO_HOLDOUT
+        elif not len(audiences[surface]):
+            reasons[surface] = NO_QUERIES if surface is Surface.SEARCH else NO_AUDIENCE
         else:
-            reasons[surface] = NO_AUDIENCE
+            results[surface] = protocol.evaluate_surface(bundle, audiences[surface], track=track)
     return results, reasons
 
 
@@ -93,7 +100,9 @@ def measure(
         "metrics": {name: protocol.summarise(result, **how) for name, result in results.items()},
         "comparisons": {name: comparisons.compare(result, **how) for name, result in results.items()},
         "slices": {
-            name: slices.summarise(list(slices.slices(result, bundle.features)), **how)
+            name: slices.summarise(
+                [*slices.slices(result, bundle.features), *slices.slips(bundle, result, seed=params.seed)], **how
+            )
             for name, result in results.items()
         },
         "ledger": {name: ledger.ledger(bundle, result, track=track, **how) for name, result in results.items()},
@@ -125,9 +134,10 @@ def loader(work: Workspace, judged: Bundle) -> Callable[[str], Bundle]:
 
 
 def summary(
-    bundle: Bundle, instants: Instants, holdout: Targets, results: Mapping[str, SurfaceEvaluation]
+    work: Workspace, bundle: Bundle, instants: Instants, results: Mapping[str, SurfaceEvaluation]
 ) -> dict[str, Any]:
     """What was judged on what, for the report."""
+    holdout = targets.read(work.split / "holdout.parquet").get(JUDGED, Targets((), (), ()))
     codes = [bundle.features.item_ids.code(item) for items in holdout.items for item in items]
     return {
         "bundle": {key: bundle.manifest[key] for key in ("id", "as_of", "surfaces", "members")},

@@ -10,28 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bundle import Bundle
+from pipelines.bundle import SEARCHED, Bundle
 from pipelines.contracts import Surface
-from pipelines.evaluation import bootstrap, metrics
+from pipelines.evaluation import bootstrap
 from pipelines.evaluation.protocol import (
     CUT,
     FUSED,
     SurfaceEvaluation,
     Track,
+    contexts_of,
     fused_lists,
     measure,
-    request_of,
+    requests_of,
     silently,
 )
 from pipelines.evaluation.targets import Audience, sample
-from pipelines.model_api import Context
 
 MOST_USERS = 400
 """Users that the ledger looks at: every member costs another list for each of them."""
 TIMED_USERS = 100
 MEGABYTE = 1_000_000
-
-COUNTED = (*metrics.PER_USER, *metrics.PER_LIST)
 
 
 def ledger(
@@ -46,18 +44,19 @@ def ledger(
     rows = sample(range(len(result.audience)), MOST_USERS, seed=seed)
     audience = result.audience.at(rows)
     whole = result.lists[FUSED].codes[rows]
-    fused = result.matrix(FUSED, COUNTED)[rows]
+    counted = result.measured
+    fused = result.matrix(FUSED, counted)[rows]
     gaps, changed = [], {}
     members = list(bundle.on(Surface(audience.surface)))
     for member in members:
         codes = fused_lists(bundle.without(member), audience, track=track, about=f"without {member}").codes
         found = measure(codes, audience, bundle.features)
-        gaps.append(fused - np.column_stack([found[name] for name in COUNTED]))
+        gaps.append(fused - np.column_stack([found[name] for name in counted]))
         changed[member] = round(1 - float(overlap(whole[:, :CUT], codes[:, :CUT]).mean()), bootstrap.DIGITS)
     if not gaps:
         return {"not_applicable": "the fusion has no members"}
     spans = iter(bootstrap.intervals(np.hstack(gaps), seed=seed, draws=draws))
-    pairs = {member: zip(COUNTED, spans, strict=False) for member in members}
+    pairs = {member: zip(counted, spans, strict=False) for member in members}
     return {
         member: {"changed": changed[member], **{name: span.as_difference() for name, span in columns if span}}
         for member, columns in pairs.items()
@@ -101,11 +100,11 @@ def costs(
 
 
 def _member_times(bundle: Bundle, name: str, audience: Audience, clock: Callable[[], float]) -> Iterator[float]:
-    request, depth = request_of(audience), bundle.fusion[Surface(audience.surface)].depth
+    depth = SEARCHED if audience.typed else bundle.fusion[Surface(audience.surface)].depth
     member = bundle.members[name]
     others = np.arange(min(bundle.features.n_items, depth * len(bundle.members)))
-    for history in audience.histories:
-        context, allowed = Context(history, audience.surface), bundle.allowed(request, history)
+    for request, context in zip(requests_of(audience), contexts_of(bundle, audience), strict=True):
+        allowed = bundle.allowed(request, context.history)
         start = clock()
         member.candidates(context, depth, allowed)
         member.score(context, others)
@@ -113,11 +112,10 @@ def _member_times(bundle: Bundle, name: str, audience: Audience, clock: Callable
 
 
 def _request_times(bundle: Bundle, audience: Audience, clock: Callable[[], float]) -> dict[str, float | None]:
-    request = request_of(audience)
     seconds = []
-    for user in audience.users:
+    for request, user in zip(requests_of(audience), audience.users, strict=True):
         start = clock()
-        bundle.rank(request, bundle.history(user_id=user))
+        bundle.rank(request, bundle.history() if audience.typed else bundle.history(user_id=user))
         seconds.append(clock() - start)
     worst = float(np.quantile(seconds, 0.95))
     return {"p50_milliseconds": _median(seconds), "p95_milliseconds": round(1000 * worst, 4)}

@@ -20,11 +20,28 @@ import numpy as np
 LIST_LENGTH = 20
 """Places of a list that any metric looks at."""
 
+SEARCH_LENGTH = 100
+"""The same of a search, whose pages people turn."""
+
 PER_USER = ("ndcg@10", "recall@20", "mrr@10", "hit_rate@10", "map@10", "precision@10")
 PER_LIST = ("diversity@10", "novelty@10")
+OF_SEARCH = ("recall@100",)
+"""Further metrics of a search."""
 OVER_LISTS = ("coverage@10", "gini@10")
 METRICS = PER_USER + OVER_LISTS[:1] + PER_LIST + OVER_LISTS[1:]
 """Names of all metrics, in the order in which they are shown."""
+
+
+def of_one(*, search: bool) -> tuple[str, ...]:
+    """Names of the metrics that one user's or one query's list has by itself."""
+    return (*PER_USER, *(OF_SEARCH if search else ()), *PER_LIST)
+
+
+def shown(*, search: bool) -> tuple[str, ...]:
+    """Names of all metrics of a surface, in the order in which they are shown."""
+    after = METRICS.index("recall@20") + 1
+    return METRICS[:after] + (OF_SEARCH if search else ()) + METRICS[after:]
+
 
 LOWER_IS_BETTER = frozenset({"gini@10"})
 
@@ -102,6 +119,19 @@ def hit_matrix(codes: np.ndarray, relevant: list[np.ndarray], n_items: int) -> n
     shown = np.arange(len(codes))[:, None] * n_items + codes
     hits: np.ndarray = np.isin(shown, wanted) & (codes >= 0)
     return hits
+
+
+def gain_matrix(codes: np.ndarray, relevant: list[np.ndarray], gains: list[np.ndarray], n_items: int) -> np.ndarray:
+    """What the item at each place is worth to the user, float64 like ``codes``; 0 for what is not ``relevant``."""
+    owners = np.repeat(np.arange(len(relevant)), [len(items) for items in relevant])
+    flat = np.concatenate([*relevant, np.zeros(0, np.int64)])
+    keys, worth = (owners * n_items + flat)[flat >= 0], np.concatenate([*gains, np.zeros(0)])[flat >= 0]
+    order = np.argsort(keys)
+    keys, worth = np.append(keys[order], -1), np.append(worth[order], 0.0)
+    shown = np.arange(len(codes))[:, None] * n_items + codes
+    place = np.searchsorted(keys[:-1], shown)
+    found: np.ndarray = np.where((keys[place] == shown) & (codes >= 0), worth[place], 0.0)
+    return found
 
 
 def diversity(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The protocol: one bundle, one surface, the users of a holdout, and every system's list for each.
+"""The protocol: one bundle, one surface, the users of a holdout or labelled queries, and every system's list for each.
 
 ``fused`` is exactly what serves: ``Bundle.rank`` without exploration. A base model is judged by its own
 best candidates among the items that the surface may show; it may have fewer than there are places.
@@ -6,8 +6,8 @@ best candidates among the items that the surface may show; it may have fewer tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,12 +22,13 @@ from pipelines.features.state import FeatureState
 from pipelines.model_api import Context
 from pipelines.parallel import mapped
 from pipelines.ranking import RankRequest
+from pipelines.search.labels import fold_of
 
 FUSED = "fused"
 CUT = 10
 """Places that list metrics look at."""
 
-NOT_DEFINED = {"diversity@10": "no list has two items with text", "novelty@10": "no list has an item"}
+NOT_DEFINED = {"diversity@10": "no list has two items with text", "novelty@10": "nobody has an item that is shown"}
 """Why a metric of the list itself has no number for anybody."""
 
 Row = TypeVar("Row")
@@ -43,7 +44,7 @@ def silently(rows: Sequence[Row], description: str) -> Iterable[Row]:
 
 @dataclass(frozen=True)
 class Lists:
-    """One system's lists: ``codes`` int64 ``[users, 20]``, -1 for an empty place; ``scores`` float64, NaN there.
+    """One system's lists: ``codes`` int64 ``[users, k]``, -1 for an empty place; ``scores`` float64, NaN there.
 
     ``fallbacks``: per user why the answer is simpler than the fusion, or None.
     """
@@ -53,9 +54,11 @@ class Lists:
     fallbacks: tuple[str | None, ...]
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Sequence[int] | np.ndarray, Sequence[float] | np.ndarray, str | None]]) -> Lists:
+    def of(
+        cls, rows: Sequence[tuple[Sequence[int] | np.ndarray, Sequence[float] | np.ndarray, str | None]], length: int
+    ) -> Lists:
         """Pad lists of different lengths to equal ones."""
-        codes = np.full((len(rows), metrics.LIST_LENGTH), -1, np.int64)
+        codes = np.full((len(rows), length), -1, np.int64)
         scores = np.full(codes.shape, np.nan)
         for row, (items, values, _) in enumerate(rows):
             codes[row, : len(items)], scores[row, : len(items)] = items, values
@@ -80,6 +83,11 @@ class SurfaceEvaluation:
     def members(self) -> list[str]:
         """Names of the base models that have lists, in the order of params."""
         return [system for system in self.lists if system != FUSED]
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the metrics in ``per_user``."""
+        return metrics.of_one(search=bool(self.audience.typed))
 
     def matrix(self, system: str, names: Sequence[str]) -> np.ndarray:
         """Per-user numbers of one system, ``[users, len(names)]``."""
@@ -106,43 +114,76 @@ def evaluate_surface(bundle: Bundle, audience: Audience, *, track: Track[Any] = 
 
 
 def fused_lists(bundle: Bundle, audience: Audience, *, track: Track[Any] = silently, about: str = "fused") -> Lists:
-    """What the bundle answers each user."""
-    request = request_of(audience)
+    """What the bundle answers each user; a query is answered by the fusion that did not learn from it."""
+    asked = requests_of(audience)
 
-    def row(user: str) -> tuple[list[int], list[float], str | None]:
-        ranking = bundle.rank(request, bundle.history(user_id=user))
+    def row(place: int) -> tuple[list[int], list[float], str | None]:
+        answering = bundle.judging(audience.users[place]) if audience.typed else bundle
+        history = bundle.history() if audience.typed else bundle.history(user_id=audience.users[place])
+        ranking = answering.rank(asked[place], history)
         return [i.code for i in ranking.items], [i.score for i in ranking.items], ranking.fallback
 
     # zip lets the tracker count what has been answered
     users = track(audience.users, f"{audience.surface}: {about}")
-    return Lists.of([found for _, found in zip(users, mapped(row, audience.users), strict=True)])
+    return Lists.of([found for _, found in zip(users, mapped(row, range(len(asked))), strict=True)], length(audience))
 
 
 def member_lists(bundle: Bundle, name: str, audience: Audience, *, track: Track[Any] = silently) -> Lists:
     """A member's own best items among those that the surface may show."""
-    request = request_of(audience)
     rows = []
-    for history in track(audience.histories, f"{audience.surface}: {name}"):
-        context = Context(history, audience.surface)
-        found = bundle.members[name].candidates(context, request.n, bundle.allowed(request, history))
+    users = track(audience.users, f"{audience.surface}: {name}")
+    for user, request, context in zip(users, requests_of(audience), contexts_of(bundle, audience), strict=True):
+        member = bundle.members[name]
+        if audience.typed:
+            member = member.judging(fold_of(user))
+        found = member.candidates(context, request.n, bundle.allowed(request, context.history))
         rows.append((found.codes, found.scores, None))
-    return Lists.of(rows)
+    return Lists.of(rows, length(audience))
 
 
-def request_of(audience: Audience) -> RankRequest:
+def length(audience: Audience) -> int:
+    """Places of the longest list that a metric of the surface reads."""
+    return metrics.SEARCH_LENGTH if audience.typed else metrics.LIST_LENGTH
+
+
+def requests_of(audience: Audience) -> list[RankRequest]:
     """What is asked for every user: the longest list that a metric reads, without exploration."""
-    return RankRequest(surface=Surface(audience.surface), n=metrics.LIST_LENGTH, explore=False)
+    request = RankRequest(surface=Surface(audience.surface), n=length(audience), explore=False)
+    if audience.typed:
+        return [replace(request, query=query) for query in audience.typed]
+    return [request] * len(audience)
+
+
+def contexts_of(bundle: Bundle, audience: Audience) -> Iterator[Context]:
+    """What a member is told of every user."""
+    queries: Iterable[str | None] = audience.typed or (None,) * len(audience)
+    for history, query in zip(audience.histories, queries, strict=True):
+        yield Context(history, audience.surface, None if query is None else bundle.query(query))
 
 
 def measure(codes: np.ndarray, audience: Audience, features: FeatureState) -> dict[str, np.ndarray]:
-    """Every metric that one user's list has by itself, float64 ``[users]``; ``codes`` ``[users, 20]``."""
-    hits = metrics.hit_matrix(codes, list(audience.relevant), features.n_items)
+    """Every metric that one user's list has by itself, float64 ``[users]``; ``codes`` ``[users, k]``."""
+    found = scored(codes, audience, features.n_items)
+    shown, n_owners = codes[:, :CUT], int((features.users["bought"] > 0).sum())
+    owners = metrics.self_information(features.items["buyers"], n_owners)
+    undefined = np.full(len(codes), np.nan)
+    found["novelty@10"] = metrics.novelty(shown, owners) if n_owners else undefined
+    found["diversity@10"] = undefined if features.text is None else metrics.diversity(shown, features.text)
+    return found
+
+
+def scored(codes: np.ndarray, audience: Audience, n_items: int) -> dict[str, np.ndarray]:
+    """Every metric that tells right from wrong, float64 ``[users]``; items of ``codes`` count up to ``n_items``."""
+    hits = metrics.hit_matrix(codes, list(audience.wanted), n_items)
     found = metrics.per_user(hits, audience.n_relevant)
-    shown = codes[:, :CUT]
-    owners = metrics.self_information(features.items["buyers"], int((features.users["bought"] > 0).sum()))
-    found["novelty@10"] = metrics.novelty(shown, owners)
-    no_text = np.full(len(codes), np.nan)
-    found["diversity@10"] = no_text if features.text is None else metrics.diversity(shown, features.text)
+    if audience.gains:
+        gains = metrics.gain_matrix(codes, list(audience.relevant), list(audience.gains), n_items)
+        ideal = np.zeros((len(audience), CUT))
+        for row, worth in enumerate(audience.gains):
+            best = np.sort(worth)[::-1][:CUT]
+            ideal[row, : len(best)] = best
+        found["ndcg@10"] = metrics.ndcg(gains, ideal, CUT)
+        found["recall@100"] = metrics.recall(hits, audience.n_relevant, metrics.SEARCH_LENGTH)
     return found
 
 
@@ -150,14 +191,15 @@ def summarise(result: SurfaceEvaluation, *, seed: int, draws: int) -> dict[str, 
     """The surface's part of ``metrics.json``."""
     if not len(result.audience):
         return {"not_applicable": "nobody known before the holdout has a target in it"}
-    names = (*metrics.PER_USER, *metrics.PER_LIST)
+    names = result.measured
     columns = np.column_stack([result.matrix(system, names) for system in result.lists])
     found = iter(bootstrap.intervals(columns, seed=seed, draws=draws))
     summary: dict[str, Any] = {system: {name: next(found) for name in names} for system in result.lists}
+    shown = metrics.shown(search=bool(result.audience.typed))
     for system, lists in result.lists.items():
         fewer = min(draws, bootstrap.DRAWS_OVER_LISTS)
         summary[system] |= bootstrap.over_lists(lists.codes[:, :CUT], result.n_items, seed=seed, draws=fewer)
-        summary[system] = {name: _as_json(name, summary[system][name]) for name in metrics.METRICS}
+        summary[system] = {name: _as_json(name, summary[system][name]) for name in shown}
     return summary | {system: {"not_applicable": reason} for system, reason in result.not_applicable.items()}
 
 

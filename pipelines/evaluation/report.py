@@ -27,10 +27,15 @@ SLICINGS = {
     "recent_activity": "User's last activity",
     "item_popularity": "Popularity of the item (thirds of all purchases)",
     "item_age": "Age of the item",
+    "query_length": "Length of the query",
+    "match": "Words of the query in the catalogue",
+    "labels": "Where it is known from what is right",
+    "typing": "Typing errors",
 }
 GLOSSARY = {
     "ndcg@10": "Share of the best possible list of ten that was reached; a hit counts more the higher it stands.",
     "recall@20": "Share of what the user went on to buy that was among the first twenty.",
+    "recall@100": "Share of the items that suit a query best that was among the first hundred.",
     "mrr@10": "One over the place of the first right item: 1 on top, ½ when second, 0 when not in the first ten.",
     "hit_rate@10": "Share of users with at least one right item among the first ten.",
     "map@10": "Average, over the right items, of how clean the list was down to each of them.",
@@ -62,7 +67,6 @@ def render(documents: Mapping[str, Any]) -> str:
         summary=documents["summary"],
         surfaces=[surface_view(str(name), documents) for name in Surface],
         costs=documents["costs"],
-        metrics=metrics.METRICS,
         lower_is_better=metrics.LOWER_IS_BETTER,
         glossary=GLOSSARY,
         fused=FUSED,
@@ -80,6 +84,8 @@ def surface_view(surface: str, documents: Mapping[str, Any]) -> dict[str, Any]:
     order = sorted(shown, key=lambda name: -shown[name]["ndcg@10"]["mean"])
     compared = documents["comparisons"][surface]
     return view | {
+        "of": "queries" if surface == Surface.SEARCH else "users",
+        "metrics": metrics.shown(search=surface == Surface.SEARCH),
         "systems": {name: shown[name] for name in order},
         "best": best_values(shown),
         "absent": {name: spans["not_applicable"] for name, spans in systems.items() if name not in shown},
@@ -156,7 +162,7 @@ def ledger_rows(ledger: Mapping[str, Any], costs: Mapping[str, Any]) -> list[dic
 def best_values(shown: Mapping[str, Any]) -> dict[str, float]:
     """The best mean of each metric."""
     best = {}
-    for metric in metrics.METRICS:
+    for metric in next(iter(shown.values()), {}):
         means = [spans[metric]["mean"] for spans in shown.values() if "mean" in spans[metric]]
         if means:
             best[metric] = min(means) if metric in metrics.LOWER_IS_BETTER else max(means)

@@ -7,8 +7,8 @@ moved further, or a week whose targets fit nothing, can be told from chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,10 +17,9 @@ import numpy as np
 
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
-from pipelines.evaluation import metrics
 from pipelines.evaluation.bootstrap import DIGITS
 from pipelines.evaluation.ledger import overlap
-from pipelines.evaluation.protocol import CUT, FUSED, Lists, SurfaceEvaluation, Track, fused_lists, silently
+from pipelines.evaluation.protocol import CUT, FUSED, Lists, SurfaceEvaluation, Track, fused_lists, scored, silently
 from pipelines.evaluation.targets import Audience, Targets, audience, sample
 from pipelines.ids import IdIndex
 from pipelines.splitting import Instant, Instants
@@ -35,14 +34,14 @@ WEEK_DAYS = 7.0
 
 @dataclass(frozen=True)
 class Followed:
-    """Lists of the followed users at one instant; users without a history by then have none.
+    """Lists of the followed users and queries at one instant; users without a history by then have none.
 
-    ``codes[surface]`` int64 ``[users, 10]`` in the codes of ``items``; ``known`` bool ``[users]``.
+    By surface: ``codes`` int64 ``[users, 10]`` in the codes of ``items``, ``known`` bool ``[users]``.
     """
 
     instant: Instant
     items: IdIndex
-    known: np.ndarray
+    known: dict[str, np.ndarray]
     codes: dict[str, np.ndarray]
 
 
@@ -70,18 +69,22 @@ def stability(
         standard deviation over users and number of users of overlap@10 and rank-biased overlap;
         ``weeks``: one record per surface, instant and week of its window, with the same of ``WEEKLY``.
     """
-    surfaces = list(judged)
+    recommending = [surface for surface in judged if surface != Surface.SEARCH]
+    queries = _queries(judged[Surface.SEARCH].audience, seed=seed) if Surface.SEARCH in judged else None
     users: list[str] | None = None
     followed: list[Followed] = []
     weeks: list[dict[str, Any]] = []
     for instant in (*reversed(instants.before_holdout), instants.served):
         bundle = load(instant.name)
         users = users or _users(bundle, seed=seed)
-        followed.append(_follow(bundle, instant, users, surfaces, track=track))
+        groups = {surface: _users_then(bundle, surface, users) for surface in recommending}
+        if queries is not None:
+            groups[Surface.SEARCH] = np.ones(len(queries), np.bool_), queries
+        followed.append(_follow(bundle, instant, groups, track=track))
         if instant.name in targets:
-            weeks += _window_weeks(bundle, instant, targets[instant.name], surfaces, seed=seed, track=track)
+            weeks += _window_weeks(bundle, instant, targets[instant.name], recommending, seed=seed, track=track)
     for result in judged.values():
-        if instants.judged:
+        if instants.judged and any(np.isfinite(days).any() for days in result.audience.days):
             weeks += weekly(result.audience, result.lists[FUSED], instants.judged, n_items=result.n_items)
     followed.sort(key=lambda one: one.instant.time)
     steps = [record for before, after in pairwise(followed) for record in _step(before, after)]
@@ -97,8 +100,7 @@ def weekly(group: Audience, lists: Lists, instant: Instant, *, n_items: int) -> 
     for week in range(math.ceil(length / WEEK_DAYS)):
         inside = [(days >= week * WEEK_DAYS) & (days < (week + 1) * WEEK_DAYS) for days in group.days]
         rows, part = group.restricted(inside)
-        hits = metrics.hit_matrix(lists.codes[rows], list(part.relevant), n_items)
-        found = metrics.per_user(hits, part.n_relevant)
+        found = scored(lists.codes[rows], part, n_items)
         yield {
             "surface": group.surface,
             "instant": instant.name,
@@ -139,30 +141,43 @@ def _users(bundle: Bundle, *, seed: int) -> list[str]:
     return bundle.features.user_ids.ids(sample(known.tolist(), MOST_USERS, seed=seed))
 
 
-def _follow(bundle: Bundle, instant: Instant, users: list[str], surfaces: list[str], *, track: Track[Any]) -> Followed:
+def _queries(group: Audience, *, seed: int) -> Audience:
+    """A sample of the judged queries; what is right for them is not looked at."""
+    rows = sample(range(len(group)), MOST_USERS, seed=seed)
+    nothing = tuple(np.zeros(0) for _ in rows)
+    return replace(group.at(rows), relevant=nothing, days=nothing, gains=nothing)
+
+
+def _users_then(bundle: Bundle, surface: str, users: Sequence[str]) -> tuple[np.ndarray, Audience]:
+    """Which of the users had the target by then, and these users."""
     codes = bundle.features.user_ids.codes(users)
     bought = np.asarray(bundle.features.users["bought"])
     known = np.array([code >= 0 and bought[code] > 0 for code in codes], bool)
     rows = np.flatnonzero(known)
+    nothing = tuple(np.zeros(0) for _ in rows)
+    return known, Audience(
+        surface=surface,
+        users=tuple(users[row] for row in rows.tolist()),
+        histories=tuple(bundle.features.history(int(codes[row])) for row in rows),
+        relevant=nothing,
+        days=nothing,
+    )
+
+
+def _follow(
+    bundle: Bundle, instant: Instant, groups: Mapping[str, tuple[np.ndarray, Audience]], *, track: Track[Any]
+) -> Followed:
     found = {}
-    for surface in surfaces:
-        nothing = tuple(np.zeros(0) for _ in rows)
-        group = Audience(
-            surface=surface,
-            users=tuple(users[row] for row in rows),
-            histories=tuple(bundle.features.history(int(codes[row])) for row in rows),
-            relevant=nothing,
-            days=nothing,
-        )
-        lists = np.full((len(users), CUT), -1, np.int64)
-        lists[rows] = fused_lists(bundle, group, track=track, about=f"at {instant.name}").codes[:, :CUT]
-        found[surface] = lists
-    return Followed(instant, bundle.features.item_ids, known, found)
+    for surface, (known, group) in groups.items():
+        found[surface] = np.full((len(known), CUT), -1, np.int64)
+        lists = fused_lists(bundle, group, track=track, about=f"at {instant.name}")
+        found[surface][np.flatnonzero(known)] = lists.codes[:, :CUT]
+    return Followed(instant, bundle.features.item_ids, {name: known for name, (known, _) in groups.items()}, found)
 
 
 def _step(before: Followed, after: Followed) -> Iterator[dict[str, Any]]:
-    both = before.known & after.known
     for surface in before.codes:
+        both = before.known[surface] & after.known[surface]
         old, new = _translated(before, after, before.codes[surface][both]), after.codes[surface][both]
         yield {
             "surface": surface,

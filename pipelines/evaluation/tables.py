@@ -12,7 +12,7 @@ from pipelines.evaluation import metrics
 from pipelines.evaluation.protocol import SurfaceEvaluation
 from pipelines.ids import IdIndex
 
-MEASURED = (*metrics.PER_USER, *metrics.PER_LIST)
+MEASURED = metrics.of_one(search=True)
 
 PER_USER = pa.schema(
     [
@@ -48,11 +48,12 @@ def per_user(results: Mapping[str, SurfaceEvaluation]) -> pa.Table:
 
 def _per_user(surface: str, system: str, result: SurfaceEvaluation) -> pa.Table:
     n = len(result.audience)
+    nothing = np.full(n, np.nan)
     columns: dict[str, Any] = {
         "surface": [surface] * n,
         "system": [system] * n,
         "history_id": list(result.audience.users),
-        **{name: pa.array(result.per_user[system][name], from_pandas=True) for name in MEASURED},
+        **{name: pa.array(result.per_user[system].get(name, nothing), from_pandas=True) for name in MEASURED},
         "history_length": result.audience.history_length,
         "n_relevant": result.audience.n_relevant,
     }

@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
 from pipelines.features.state import FeatureState, UserHistory
+from pipelines.params import AllParams
+from pipelines.search.labels import LabelledQuery, drawn, read_judgments, read_searches, without
+from pipelines.workspace import Workspace
 
 COLUMNS = ("instant", "history_id", "item_id", "first_time")
 SECONDS_A_DAY = 86_400.0
@@ -43,6 +46,10 @@ class Audience:
 
     ``relevant[u]`` int64, codes in the bundle's catalogue, -1 for an item that was not in it: no list can
     show it, and the ideal list still counts it. ``days[u]`` is aligned with ``relevant[u]``.
+
+    On ``search`` a row is a query that nobody in particular asks: ``users`` are the queries as they were labelled,
+    ``typed`` what is typed for them, and ``gains[u]`` > 0, aligned with ``relevant[u]``, what each item is worth.
+    Elsewhere both are empty.
     """
 
     surface: str
@@ -50,15 +57,25 @@ class Audience:
     histories: tuple[UserHistory, ...]
     relevant: tuple[np.ndarray, ...]
     days: tuple[np.ndarray, ...]
+    typed: tuple[str, ...] = ()
+    gains: tuple[np.ndarray, ...] = ()
 
     def __len__(self) -> int:
         """Number of users."""
         return len(self.users)
 
     @property
+    def wanted(self) -> tuple[np.ndarray, ...]:
+        """What counts as right where a metric knows only right and wrong: of a query the items of the highest gain."""
+        if not self.gains:
+            return self.relevant
+        pairs = zip(self.relevant, self.gains, strict=True)
+        return tuple(items[gains >= gains.max(initial=0.0)] for items, gains in pairs)
+
+    @property
     def n_relevant(self) -> np.ndarray:
-        """Number of relevant items of each user, int64."""
-        return np.fromiter(map(len, self.relevant), np.int64, len(self))
+        """Number of right items of each user, int64."""
+        return np.fromiter(map(len, self.wanted), np.int64, len(self))
 
     @property
     def history_length(self) -> np.ndarray:
@@ -74,6 +91,8 @@ class Audience:
             histories=tuple(self.histories[row] for row in picked),
             relevant=tuple(self.relevant[row] for row in picked),
             days=tuple(self.days[row] for row in picked),
+            typed=tuple(self.typed[row] for row in picked) if self.typed else (),
+            gains=tuple(self.gains[row] for row in picked) if self.gains else (),
         )
 
     def restricted(self, keep: Sequence[np.ndarray]) -> tuple[np.ndarray, Audience]:
@@ -83,8 +102,9 @@ class Audience:
         """
         relevant = [items[kept] for items, kept in zip(self.relevant, keep, strict=True)]
         days = [times[kept] for times, kept in zip(self.days, keep, strict=True)]
+        gains = [worth[kept] for worth, kept in zip(self.gains, keep, strict=True)] if self.gains else []
         rows = np.flatnonzero([len(items) > 0 for items in relevant])
-        return rows, replace(self, relevant=tuple(relevant), days=tuple(days)).at(rows)
+        return rows, replace(self, relevant=tuple(relevant), days=tuple(days), gains=tuple(gains)).at(rows)
 
 
 def read(path: Path) -> dict[str, Targets]:
@@ -147,6 +167,43 @@ def audience(features: FeatureState, targets: Targets, surface: Surface, *, max_
         return everyone
     new = [~np.isin(items, h.seen) for items, h in zip(everyone.relevant, everyone.histories, strict=True)]
     return everyone.restricted(new)[1]
+
+
+def audiences(work: Workspace, features: FeatureState, params: AllParams) -> dict[Surface, Audience]:
+    """Whom a judged bundle is judged on, by surface: users of the holdout, and labelled queries.
+
+    Queries that people judged keep their judgments; of the others, what was chosen after them in the holdout is right.
+    """
+    instant = work.instants().judged
+    most, seed = params.evaluation.max_users, params.seed
+    labelled = read_judgments(work.split / "judgments.parquet")
+    found: dict[Surface, Audience] = {}
+    if instant is not None:
+        holdout = read(work.split / "holdout.parquet").get(instant.name, Targets((), (), ()))
+        for surface in (Surface.RECOMMEND, Surface.RECOMMEND_NEW):
+            found[surface] = audience(features, holdout, surface, max_users=most, seed=seed)
+        start = instant.time.timestamp()
+        chosen = read_searches(work.split / "searches_holdout.parquet", instant.name, start=start)
+        labelled = [*labelled, *without(chosen, labelled)]
+    found[Surface.SEARCH] = queries(features, drawn(labelled, most))
+    return found
+
+
+def queries(features: FeatureState, labelled: Sequence[LabelledQuery]) -> Audience:
+    """Labelled queries, each asked once by a stranger; items without a gain above 0 are not relevant."""
+    right = [{item: gain for item, gain in one.gains.items() if gain > 0} for one in labelled]
+    asked = tuple(one.query for one in labelled)
+    return Audience(
+        surface=str(Surface.SEARCH),
+        users=asked,
+        histories=(UserHistory.empty(),) * len(asked),
+        relevant=tuple(features.item_ids.codes(list(found)) for found in right),
+        days=tuple(
+            np.array([one.days.get(item, np.nan) for item in found]) for one, found in zip(labelled, right, strict=True)
+        ),
+        typed=asked,
+        gains=tuple(np.array(list(found.values())) for found in right),
+    )
 
 
 def sample(rows: Sequence[int], most: int, *, seed: int) -> list[int]:

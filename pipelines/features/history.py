@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ def build(
     strengths: dict[str, float],
     text: TextVectors | None,
     language: str | None = "english",
-    words: bool = False,
 ) -> FeatureState:
     """Aggregates, items and users of what lies before ``time``.
 
@@ -52,7 +51,6 @@ def build(
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
         language: of the item texts, see :class:`FeatureState`.
-        words: whether to count the catalogue's words, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -75,6 +73,7 @@ def build(
         by_user = _fold(coded.filter(coded.user.notnull()), ["user"], USER)
         user_values = _dense(by_user.to_pyarrow(), "user", USER, len(user_ids))
         attributes = frames.read(connection, tables / "users.parquet").to_pyarrow()
+        n_searches = int(rows["query"].count().to_pyarrow().as_py())
     bought = user_items.aggregates["bought"]
     for name, least in (("buyers", 1), ("repeat_buyers", 2)):
         counted = np.bincount(user_items.items[bought >= least], minlength=len(item_ids))
@@ -97,7 +96,8 @@ def build(
         target=target,
         strengths=strengths,
         language=language,
-        words=_words(catalog) if words else {},
+        n_searches=n_searches,
+        words=_words(catalog),
         interactions=tables / "interactions.parquet",
     )
 
@@ -136,6 +136,42 @@ def interactions(state: FeatureState) -> dict[str, np.ndarray]:
         table = found.order_by(["time", "event", "item"]).select(columns).to_pyarrow()
     types = {"user": np.int32, "item": np.int32, "time": np.int64, "event": np.int64}
     return {name: table[name].to_numpy().astype(types.get(name, np.float32)) for name in columns}
+
+
+def chosen_after_searches(
+    state: FeatureState, key: Callable[[str], str], *, days: float
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """What was chosen after each search as of the state's instant, and by how many.
+
+    A history counts once for a query and an item, with the root of its strongest event's strength, decayed by
+    ``exp(-age / days)``: a purchase as 1, a look at a product as .32. So nobody counts for more than 1, however
+    often the same is done. Events without a history count as those of one nobody.
+
+    Args:
+        state: with its interactions.
+        key: what queries that mean the same have in common; empty for one that asks nothing.
+        days: time constant of the decay.
+
+    Returns:
+        Keys in order, codes of the items, int64, and evidence > 0, float64, a row for each pair; pairs of one query are
+        adjacent, items ascending.
+    """
+    if state.interactions is None:
+        raise ValueError("this state was loaded from a bundle, which ships no interactions")
+    with frames.engine() as connection:
+        rows = as_of(frames.read(connection, state.interactions), state.time)
+        rows = rows.filter(rows["query"].notnull())
+        typed = rows.select("query").distinct().to_pyarrow()["query"].to_pylist()
+        keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([key(one) for one in typed], pa.string())}
+        named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
+        items = ibis.memtable(_codes(state.item_ids, "item"))
+        coded = rows.inner_join(items, rows.item_id == items.id).select(*rows.columns, "item")
+        joined = coded.inner_join(named, coded["query"] == named.typed).select(*coded.columns, "key")
+        counted = joined.mutate(evidence=joined.strength.sqrt() * (joined.age / -days).exp())
+        once = counted.group_by(["key", "item", "history_id"]).aggregate(evidence=counted.evidence.max())
+        found = once.group_by(["key", "item"]).aggregate(evidence=once.evidence.sum())
+        table = found.order_by(["key", "item"]).to_pyarrow()
+    return table["key"].to_pylist(), table["item"].to_numpy().astype(np.int64), table["evidence"].to_numpy()
 
 
 def _codes(ids: IdIndex, name: str) -> pa.Table:

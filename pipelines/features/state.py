@@ -85,6 +85,7 @@ class FeatureState:
         target: event type that the models predict.
         strengths: weight per positive event type.
         language: of the texts in Latin script, by Snowball's name; None: words are not stemmed.
+        n_searches: interactions that say what was searched for before.
         words: the words of the catalogue and how often each occurs, of ``spelling.counted``; empty where nobody types.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
@@ -104,6 +105,7 @@ class FeatureState:
     strengths: dict[str, float]
     language: str | None = "english"
     words: dict[str, int] = field(default_factory=dict)
+    n_searches: int = 0
     interactions: Path | None = None
 
     @property
@@ -148,6 +150,7 @@ class FeatureState:
                 "target": self.target,
                 "strengths": self.strengths,
                 "language": self.language,
+                "n_searches": self.n_searches,
                 "attribute_values": self.attribute_values,
                 "has_text": self.text is not None,
             },
@@ -180,6 +183,7 @@ class FeatureState:
             target=about["target"],
             strengths=about["strengths"],
             language=about.get("language", "english"),
+            n_searches=about.get("n_searches", 0),
             words=read_json(folder / "words.json") if (folder / "words.json").exists() else {},
             interactions=interactions,
         )

@@ -20,17 +20,23 @@ class CandidateList:
         members: names, in the order of the columns of ``scores``.
         scores: float32 ``[m, n_members]``; NaN where a member has no opinion.
         context: whom the list is for.
+        bounded: names of the members whose scores are shares (``FittedModel.BOUNDED``).
     """
 
     codes: np.ndarray
     members: tuple[str, ...]
     scores: np.ndarray
     context: Context
+    bounded: frozenset[str] = frozenset()
+
+    def of(self, *, bounded: bool) -> np.ndarray:
+        """Columns of ``scores`` whose members are bounded, or are not; int64."""
+        return np.flatnonzero([(name in self.bounded) == bounded for name in self.members])
 
     @functools.cached_property
     def scaled(self) -> np.ndarray:
-        """Of :func:`scaled`; fusion and its features both read it."""
-        return scaled(self.scores)
+        """The columns that are not bounded, by :func:`scaled`; fusion and its features both read them."""
+        return scaled(self.scores[:, self.of(bounded=False)])
 
     def keep(self, rows: np.ndarray) -> CandidateList:
         """The same list with only these rows."""
@@ -55,7 +61,8 @@ def gather(
     codes = np.sort(np.concatenate([proposal.codes for proposal in proposals]))
     codes = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
     scores = np.stack([proposal.score(codes) for proposal in proposals], axis=1)
-    return CandidateList(codes, names, scores.astype(np.float32, copy=False), context)
+    bounded = frozenset(name for name, member in members.items() if member.BOUNDED)
+    return CandidateList(codes, names, scores.astype(np.float32, copy=False), context, bounded)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval" (arXiv:2210.11934), section 4: scores
 scaled to their least and best and added up keep what ranks throw away; without labels equal shares are hard to beat.
 What the members find first together then speaks like one more member (``fusion.query_features``).
+Members whose scores are shares (``FittedModel.BOUNDED``) are added as they are: scaling to the best of each list would
+make one visitor's click as loud as a thousand.
 """
 
 from __future__ import annotations
@@ -30,15 +32,17 @@ class ConvexConfig(FuserConfig):
 
     weights: dict[str, float] | None = Field(None, description="share >= 0 by member; null: equal ones")
     feedback: float = Field(0.5, ge=0, description="weight of the feedback, the members having 1 together")
+    shares: float = Field(1.0, ge=0, description="weight of each member whose scores are shares, beside the others")
 
 
 class Convex(FittedFuser):
     """Score = weighted mean of the members' scaled scores + feedback; no opinion counts as the least."""
 
-    def __init__(self, weights: dict[str, float], feedback: float) -> None:
-        """``weights``: by member, adding up to 1."""
+    def __init__(self, weights: dict[str, float], feedback: float, shares: float = 1.0) -> None:
+        """``weights``: by member, of those whose scores are scaled; ``shares``: of each of the others."""
         self._weights = weights
         self._feedback = feedback
+        self._shares = shares
 
     @property
     def reads_features(self) -> bool:
@@ -61,10 +65,14 @@ class Convex(FittedFuser):
         return self._score(candidates, described[-1].values[:, [FEEDBACK]])
 
     def _score(self, candidates: CandidateList, feedback: np.ndarray) -> np.ndarray:
-        shares = np.array([self._weights.get(name, 0.0) for name in candidates.members], np.float32)
-        total = float(shares.sum()) or 1.0  # a member that failed leaves its share to the others
-        summed = candidates.scaled @ (shares / np.float32(total))
-        found: np.ndarray = summed + np.float32(self._feedback) * scaled(feedback)[:, 0]
+        columns = candidates.of(bounded=False)
+        weights = np.array([self._weights.get(candidates.members[column], 0.0) for column in columns], np.float32)
+        total = float(weights.sum()) or 1.0  # a member that failed leaves its share to the others
+        found: np.ndarray = candidates.scaled @ (weights / np.float32(total))
+        found += np.float32(self._feedback) * scaled(feedback)[:, 0]
+        added = candidates.scores[:, candidates.of(bounded=True)]
+        if added.shape[1]:
+            found += np.float32(self._shares) * np.nan_to_num(added, nan=0.0).sum(axis=1)
         return found
 
     def weights(self, members: Sequence[str]) -> dict[str, float]:
@@ -74,7 +82,8 @@ class Convex(FittedFuser):
 
     def save(self, folder: Path) -> None:
         """Write ``convex.json``."""
-        write_json(folder / "convex.json", {"weights": self._weights, "feedback": self._feedback})
+        about = {"weights": self._weights, "feedback": self._feedback, "shares": self._shares}
+        write_json(folder / "convex.json", about)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -84,7 +93,7 @@ class Convex(FittedFuser):
 
 def fit(config: ConvexConfig, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Convex:
     """Nothing to learn."""
-    return Convex(config.weights or dict.fromkeys(members, 1.0 / len(members)), config.feedback)
+    return Convex(config.weights or dict.fromkeys(members, 1.0 / len(members)), config.feedback, config.shares)
 
 
 METHOD = Method(config=ConvexConfig, fitted=Convex, fit=fit, learns=False, surfaces=frozenset({Surface.SEARCH}))

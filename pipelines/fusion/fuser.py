@@ -21,6 +21,10 @@ METHODS: tuple[str, ...] = ("best_single", "weighted", "reciprocal_rank", "stack
 """A method is the file of its name in this folder; ``auto`` chooses among them."""
 
 
+JUDGMENTS = "judgments"
+"""In the place of a window's name: lists whose gains are people's judgments, which have no time."""
+
+
 class FuserConfig(BaseModel):
     """Base of a fuser's configuration."""
 
@@ -33,17 +37,26 @@ class LabelledList:
 
     Attributes:
         candidates: the candidates as the service would have seen them at the window's start.
-        features: float32 ``[m, n_features]``, of ``fusion.features.describe``.
-        relevant: bool ``[m]``; bought within the window.
-        n_relevant: number of items bought within the window, found by the members or not.
-        window: name of the window.
+        features: float32 ``[m, n_features]``, of ``fusion.features.describe``, on ``search`` with those of the query.
+        gains: float32 ``[m]``, what each candidate was worth: 1 for an item bought within the window, else 0; a judged
+            one has the gain of its judgment.
+        ideal: float32 ``[r]``, gains of all items above 0, found by the members or not, best first.
+        window: name of the window; :data:`JUDGMENTS` for lists that people judged.
+        query: what was asked, normalised; empty on lists without a query.
     """
 
     candidates: CandidateList
     features: np.ndarray
-    relevant: np.ndarray
-    n_relevant: int
+    gains: np.ndarray
+    ideal: np.ndarray
     window: str
+    query: str = ""
+
+    @property
+    def relevant(self) -> np.ndarray:
+        """Bool ``[m]``: worth anything."""
+        found: np.ndarray = self.gains > 0
+        return found
 
 
 class FittedFuser(ABC):

@@ -1,7 +1,8 @@
-"""Choosing and fitting a surface's fuser on the rolling windows.
+"""Choosing and fitting a surface's fuser on labelled lists.
 
-``auto`` never loses: it starts from the best single member and leaves it only for a fuser whose gain on the
-last window, learned on the windows before, has a 95 % interval above zero.
+``auto`` never loses. With windows it starts from the best single member and leaves it only for a fuser whose gain on
+the last window, learned on the windows before, has a 95 % interval above zero. A search starts from the fuser that
+needs no label, and leaves it for one whose gain has such an interval, on queries that it did not learn from.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pipelines.contracts import Surface
 from pipelines.evaluation.bootstrap import difference
 from pipelines.fusion import fuser as fusers
 from pipelines.fusion.fuser import FittedFuser, LabelledList
-from pipelines.fusion.quality import per_list_ndcg
+from pipelines.fusion.quality import ndcg_of, per_list_ndcg
+from pipelines.fusion.query_features import FIRST_SCORE
 from pipelines.params import FusionParams
+from pipelines.search.labels import FOLDS, fold_of
 
 LABEL_FREE = {
     Surface.RECOMMEND: "reciprocal_rank",
@@ -26,13 +29,19 @@ LABEL_FREE = {
 }
 """What fuses a surface when there is nothing to learn on."""
 
+FEWEST_QUERIES = 30
+"""Fewer labelled queries than this prove nothing, and a search stays as it is without labels."""
+
+INNER_FOLDS = 3
+"""Parts of the labelled queries in turn held out to choose a method on."""
+
 
 @dataclass(frozen=True)
 class Choice:
     """A fitted fuser, and why it was chosen.
 
-    ``trials``: per method its mean nDCG@10 on the last window and the paired gain over the best single
-    member with its interval; empty when nothing could be compared.
+    ``trials``: per method its mean nDCG@10 on lists that it did not learn from, and the paired gain over what
+    ``auto`` starts from with its interval; empty when nothing could be compared.
     """
 
     method: str
@@ -71,18 +80,73 @@ def choose(
         fitting, held = _halves(lists)
     single = _fit(params, "best_single", fitting, members, seed)
     base = per_list_ndcg(single, held)
-    trials: dict[str, dict[str, Any]] = {"best_single": {"ndcg@10": float(base.mean()), **single.weights(members)}}
-    best, best_mean = "best_single", float(base.mean())
+    others = [name for name in usable if name != "best_single"] if len(members) > 1 else []
+    tried = {name: per_list_ndcg(_fit(params, name, fitting, members, seed), held) for name in others}
+    best, trials = _best("best_single", base, tried, seed=seed)
+    return Choice(best, _fit(params, best, lists, members, seed), trials)
+
+
+def choose_search(params: FusionParams, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Choice:
+    """Fit the fuser of a search's shortlists that params name, or let the queries choose.
+
+    Args:
+        params: the fusion section.
+        lists: shortlists of all labelled queries.
+        members: names of the members that search, in the order of params.
+        seed: of the run.
+
+    Returns:
+        The choice; ``convex`` when there are fewer than :data:`FEWEST_QUERIES`, or nothing is proven better.
+    """
+    free = LABEL_FREE[Surface.SEARCH]
+    usable = [name for name in fusers.METHODS if Surface.SEARCH in fusers.method(name).surfaces]
+    if params.method in usable and (lists or not fusers.method(params.method).learns):
+        return Choice(params.method, _fit(params, params.method, lists, members, seed))
+    if len(lists) < FEWEST_QUERIES or len(members) < 2:
+        return Choice(free, _fit(params, free, lists, members, seed))
+    inner = [fold_of(one.query, folds=INNER_FOLDS, salt="inner") for one in lists]
+    tried: dict[str, np.ndarray] = {}
     for name in usable:
-        if name == "best_single" or len(members) < 2:
-            continue
-        reached = per_list_ndcg(_fit(params, name, fitting, members, seed), held)
+        if name != free:
+            tried[name] = np.empty(len(lists))
+            for fold in range(INNER_FOLDS):
+                rest = [one for one, part in zip(lists, inner, strict=True) if part != fold]
+                held = [row for row, part in enumerate(inner) if part == fold]
+                fitted = _fit(params, name, rest, members, seed)
+                tried[name][held] = per_list_ndcg(fitted, [lists[row] for row in held])
+    best, trials = _best(free, ndcg_of([one.features[:, FIRST_SCORE] for one in lists], lists), tried, seed=seed)
+    return Choice(best, _fit(params, best, lists, members, seed), trials)
+
+
+def choose_by_fold(
+    params: FusionParams, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int
+) -> dict[int, Choice]:
+    """For each part of the queries the choice that a search would make without them, by number of the part.
+
+    So every labelled query can be judged on a fusion that never saw it, and all of them say something (cross-fitting).
+    Empty when there is too little to learn from, and all parts would be the same.
+    """
+    if len(lists) < FEWEST_QUERIES:
+        return {}
+    return {
+        fold: choose_search(params, [one for one in lists if fold_of(one.query) != fold], members, seed=seed)
+        for fold in range(FOLDS)
+    }
+
+
+def _best(
+    start: str, base: np.ndarray, tried: Mapping[str, np.ndarray], *, seed: int
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The method with the highest mean whose gain over the start has an interval above zero, and all trials."""
+    trials: dict[str, dict[str, Any]] = {start: {"ndcg@10": float(base.mean())}}
+    best, best_mean = start, float(base.mean())
+    for name, reached in tried.items():
         gain = difference(reached, base, seed=seed)
         trials[name] = {"ndcg@10": float(reached.mean()), "gain": gain and gain.as_difference()}
-        print(f"  {name}: nDCG@10 {reached.mean():.4f}, best single {base.mean():.4f}", flush=True)
+        print(f"  {name}: nDCG@10 {reached.mean():.4f}, {start} {base.mean():.4f}", flush=True)
         if gain is not None and gain.low > 0 and reached.mean() > best_mean:
             best, best_mean = name, float(reached.mean())
-    return Choice(best, _fit(params, best, lists, members, seed), trials)
+    return best, trials
 
 
 def _fit(

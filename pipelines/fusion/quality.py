@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.evaluation.metrics import binary_ndcg
+from pipelines.evaluation.metrics import ndcg
 from pipelines.fusion.fuser import FittedFuser, LabelledList
 
 DEPTH = 10
@@ -22,13 +22,18 @@ def ordered(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def per_list_ndcg(fuser: FittedFuser, lists: Sequence[LabelledList]) -> np.ndarray:
     """nDCG@10 of each list, float64 ``[len(lists)]``; the ideal counts items that no member found."""
-    hits = np.zeros((len(lists), DEPTH), np.bool_)
-    for row, one in enumerate(lists):
-        scores = fuser.score(one.candidates, one.features if fuser.reads_features else None)
-        best = ordered(scores, one.candidates.codes)[:DEPTH]
-        best = best[scores[best] > -np.inf]
-        hits[row, : len(best)] = one.relevant[best]
-    return binary_ndcg(hits, np.array([one.n_relevant for one in lists]), DEPTH)
+    return ndcg_of([fuser.score(o.candidates, o.features if fuser.reads_features else None) for o in lists], lists)
+
+
+def ndcg_of(scores: Sequence[np.ndarray], lists: Sequence[LabelledList]) -> np.ndarray:
+    """nDCG@10 of each list in the order of these scores of its candidates; -inf is left out."""
+    gains, ideal = np.zeros((len(lists), DEPTH)), np.zeros((len(lists), DEPTH))
+    for row, (one, scores_of_one) in enumerate(zip(lists, scores, strict=True)):
+        best = ordered(scores_of_one, one.candidates.codes)[:DEPTH]
+        best = best[scores_of_one[best] > -np.inf]
+        gains[row, : len(best)] = one.gains[best]
+        ideal[row, : len(one.ideal)] = one.ideal[:DEPTH]
+    return ndcg(gains, ideal, DEPTH)
 
 
 def mean_ndcg(fuser: FittedFuser, lists: Sequence[LabelledList]) -> float:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.features.state import FeatureState
-from pipelines.fusion.candidates import CandidateList
+from pipelines.fusion.candidates import CandidateList, ranks
 from pipelines.fusion.features import Part, single
 from pipelines.fusion.quality import ordered
 
-QUERY_FEATURES: tuple[str, ...] = ("feedback_similarity",)
+QUERY_FEATURES: tuple[str, ...] = ("first_score", "first_place", "feedback_similarity")
 """Column names of :func:`query_part`."""
+
+FIRST_SCORE = QUERY_FEATURES.index("first_score") - len(QUERY_FEATURES)
+"""Column among the features of a search, from the end."""
 
 FEEDBACK_ITEMS = 10
 """Items found first that say what the others should be like; ten as in Lavrenko and Croft 2001 and after them."""
@@ -22,9 +25,20 @@ FEEDBACK_SHARE = 10
 """They are at most one in so many: the mean of nearly all that was found says nothing of what was meant."""
 
 
-def query_part(state: FeatureState, candidates: CandidateList) -> Part:
-    """The columns :data:`QUERY_FEATURES`, float32 ``[m, len(QUERY_FEATURES)]``; NaN means unknown."""
-    return Part(feedback_similarity(state, candidates)[:, None], None)
+def query_part(state: FeatureState, candidates: CandidateList, first: np.ndarray | None = None) -> Part:
+    """The columns :data:`QUERY_FEATURES`, float32 ``[m, len(QUERY_FEATURES)]``; NaN means unknown.
+
+    Args:
+        state: items as of the instant.
+        candidates: what the members found.
+        first: float32 ``[m]``, scores of the fuser that shortlisted these candidates; None before there is one.
+    """
+    columns = np.full((len(candidates.codes), len(QUERY_FEATURES)), np.nan, np.float32)
+    if first is not None:
+        columns[:, 0] = first
+        columns[:, 1] = ranks(first[:, None])[:, 0]
+    columns[:, 2] = feedback_similarity(state, candidates)
+    return Part(columns, None)
 
 
 def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.ndarray:
@@ -47,8 +61,8 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
 
 
 def blended(candidates: CandidateList) -> np.ndarray:
-    """Mean of the members' scaled scores, float32 ``[m]``."""
-    if not candidates.members:
+    """Mean of the scaled scores of the members that are not bounded, float32 ``[m]``."""
+    if not candidates.scaled.shape[1]:
         return np.zeros(len(candidates.codes), np.float32)
     mean: np.ndarray = candidates.scaled.mean(axis=1)
     return mean

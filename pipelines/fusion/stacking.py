@@ -200,10 +200,11 @@ def fit(config: StackingConfig, lists: Sequence[LabelledList], members: Sequence
         kept = draw.permutation(losers)[: config.negatives]
         rows = np.concatenate([np.flatnonzero(one.relevant), np.sort(kept)])
         columns = columns_of(one.candidates, one.features, members)[rows]
-        parts.append((columns, one.relevant[rows], config.window_decay ** newest[one.window]))
+        parts.append((columns, one.gains[rows], config.window_decay ** newest[one.window]))
     data = TrainingLists.of(parts)
     knots, levels = quantile_knots(data.columns, config.knots, draw)
-    groups = np.concatenate([np.tile(np.arange(len(members)), VIEWS), np.full(len(FEATURES), -1)])
+    groups = np.full(data.columns.shape[1], -1)
+    groups[: VIEWS * len(members)] = np.tile(np.arange(len(members)), VIEWS)
     as_quantiles = replace(data, columns=np.ascontiguousarray(quantiles(data.columns, knots, levels)))
     learned = train(as_quantiles, groups, config=config.model_dump(), seed=seed)
     ranker = Ranker(knots=knots, levels=levels, **learned)

@@ -64,7 +64,7 @@ def fit(config: WeightedConfig, lists: Sequence[LabelledList], members: Sequence
     scores = np.concatenate([standardised(one.candidates.scores) for one in usable]).astype(np.float64)
     starts = np.concatenate(([0], np.cumsum([len(one.relevant) for one in usable])[:-1]))
     lengths = [len(one.relevant) for one in usable]
-    wanted = np.concatenate([one.relevant / one.relevant.sum() for one in usable])
+    wanted = np.concatenate([one.gains / one.gains.sum(dtype=np.float64) for one in usable])
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logits = scores @ weights

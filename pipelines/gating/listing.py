@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def lists(bundle: Bundle, users: pa.Table, live: Mapping[str, Sequence[LiveEvent
 
     Args:
         bundle: who answers.
-        users: columns ``USERS``.
+        users: columns ``USERS``; on ``search`` a query stands in the place of the history.
         live: events since the bundle was made by history, oldest first.
     """
     rows: list[dict[str, object]] = []
@@ -43,8 +44,11 @@ def lists(bundle: Bundle, users: pa.Table, live: Mapping[str, Sequence[LiveEvent
         surface, user = asked["surface"], asked["history_id"]
         if surface not in bundle.manifest["surfaces"]:
             continue
-        history = bundle.history(user_id=user, events=live.get(user, ()))
-        ranking = bundle.rank(RankRequest(surface=Surface(surface), n=LIST_LENGTH), history)
+        request = RankRequest(surface=Surface(surface), n=LIST_LENGTH)
+        if surface == Surface.SEARCH:
+            ranking = bundle.judging(user).rank(replace(request, query=user), bundle.history())
+        else:
+            ranking = bundle.rank(request, bundle.history(user_id=user, events=live.get(user, ())))
         rows += [asked | {"rank": place, "item_id": item.id} for place, item in enumerate(ranking.items, 1)]
     return pa.Table.from_pylist(rows, schema=LISTS)
 

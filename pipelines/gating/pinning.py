@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 
 from pipelines import champion
 from pipelines.champion import Pointer
-from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError, FuselineError
 from pipelines.evaluation import targets
 from pipelines.evaluation.targets import Audience
@@ -37,12 +36,12 @@ from pipelines.gating.refit import Recipe, Say, refit, run_module, source_of
 from pipelines.params import AllParams
 from pipelines.recipe import recipe_of
 from pipelines.storage import read_json, replacing_folder, value_sha256, write_json
+from pipelines.workspace import Workspace
 
 KEPT_REFITS = 2
 LOCK = ".lock"
 NAMED = ("version", "bundle_id", "judged_id", "recipe")
 USERS_FILE = "users.parquet"
-SURFACES = (Surface.RECOMMEND, Surface.RECOMMEND_NEW)
 
 
 @dataclass(frozen=True)
@@ -152,13 +151,9 @@ def save(pinned: Pinned, folder: Path) -> None:
 
 
 def audiences(artifacts: Path, features: FeatureState, params: AllParams) -> dict[str, Audience]:
-    """The users that the evaluation judges, by surface, without those surfaces that nobody is judged on."""
-    holdout = targets.read(artifacts / "split" / "holdout.parquet").get("judged")
-    if holdout is None:
-        return {}
-    most, seed = params.evaluation.max_users, params.seed
-    found = {str(s): targets.audience(features, holdout, s, max_users=most, seed=seed) for s in SURFACES}
-    return {name: group for name, group in found.items() if len(group)}
+    """The users and queries that the evaluation judges, by surface, without surfaces that nobody is judged on."""
+    found = targets.audiences(Workspace(artifacts), features, params)
+    return {str(name): group for name, group in found.items() if len(group)}
 
 
 def _judged_in_time(now: Pointer, judged: dict[str, Any]) -> Path:

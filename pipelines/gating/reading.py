@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.evaluation import metrics, slices
+from pipelines.evaluation.protocol import scored
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.gating.evidence import (
@@ -93,15 +94,14 @@ def codes_of(table: pa.Table, group: Audience, features: FeatureState) -> np.nda
     out = np.full((len(group), metrics.LIST_LENGTH), -1, np.int64)
     codes = features.item_ids.codes(table["item_id"].to_pylist())
     for user, rank, code in zip(table["history_id"].to_pylist(), table["rank"].to_pylist(), codes, strict=True):
-        if user in row_of:
+        if user in row_of and rank <= metrics.LIST_LENGTH:
             out[row_of[user], rank - 1] = code if code >= 0 else features.n_items + rank
     return out
 
 
 def measured(codes: np.ndarray, group: Audience, n_items: int) -> np.ndarray:
     """The deciding metric per user, float64 ``[users]``."""
-    hits = metrics.hit_matrix(codes, list(group.relevant), n_items + metrics.LIST_LENGTH + 1)
-    return metrics.per_user(hits, group.n_relevant)[DECIDING]
+    return scored(codes, group, n_items + metrics.LIST_LENGTH + 1)[DECIDING]
 
 
 def _groups(
@@ -152,17 +152,19 @@ def _surface(
         popularity=popularity,
         slices={} if other is None else dict(_slices(group, features, lists[FUSED], other)),
         lists=_list_metrics(artifacts, group.surface),
-        bought_gini=_bought_gini(group, features.n_items),
+        bought_gini=None if group.typed else _bought_gini(group, features.n_items),
     )
 
 
 def _slices(
     group: Audience, features: FeatureState, candidate: np.ndarray, other: np.ndarray
 ) -> Iterator[tuple[str, Slice]]:
-    """Users by length of history, and items that are new in the catalogue; candidate and other on each."""
+    """Users by length of history and items that are new in the catalogue, or queries; candidate and other on each."""
     whole = [measured(codes, group, features.n_items) for codes in (candidate, other)]
-    for slicing, name, rows in slices.user_slices(group):
+    for slicing, name, rows in slices.row_slices(group, features):
         yield f"{slicing} {name}", Slice(whole[0][rows], whole[1][rows])
+    if group.typed:
+        return
     wanted = next(items for *which, items in slices.item_slices(features) if tuple(which) == NEW_ITEMS)
     rows, part = slices.restrict_to_items(group, wanted)
     new = [measured(codes[rows], part, features.n_items) for codes in (candidate, other)]

@@ -22,25 +22,25 @@ MAX_WANTED = 24
 
 @dataclass(frozen=True)
 class TrainingLists:
-    """Lists one after the other: rows of a list are adjacent, the relevant ones first.
+    """Lists one after the other: rows of a list are adjacent, those with a gain first.
 
-    ``columns`` float32 ``[n, f]``, NaN unknown; ``relevant`` bool ``[n]``; ``start`` int64 ``[lists + 1]``;
+    ``columns`` float32 ``[n, f]``, NaN unknown; ``gains`` float32 ``[n]``; ``start`` int64 ``[lists + 1]``;
     ``weight`` float32 ``[lists]``.
     """
 
     columns: np.ndarray
-    relevant: np.ndarray
+    gains: np.ndarray
     start: np.ndarray
     weight: np.ndarray
 
     @classmethod
     def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Self:
-        """From (columns, relevant, weight) a list."""
+        """From (columns, gains, weight) a list."""
         start = np.zeros(len(parts) + 1, np.int64)
-        np.cumsum([len(relevant) for _, relevant, _ in parts], out=start[1:])
+        np.cumsum([len(gains) for _, gains, _ in parts], out=start[1:])
         return cls(
             np.concatenate([columns for columns, _, _ in parts]),
-            np.concatenate([relevant for _, relevant, _ in parts]),
+            np.concatenate([gains for _, gains, _ in parts]).astype(np.float32),
             start,
             np.array([weight for _, _, weight in parts], np.float32),
         )
@@ -48,9 +48,9 @@ class TrainingLists:
     def batches(
         self, draw: np.random.Generator, *, lists: int, size: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """One pass in random order: columns ``[b, size, f]``, wanted and real ``[b, size]``, weight ``[b]``.
+        """One pass in random order: columns ``[b, size, f]``, gains and real ``[b, size]``, weight ``[b]``.
 
-        A list gives its relevant rows, then random others, up to ``size``.
+        A list gives its rows with a gain, then random others, up to ``size``.
         """
         order = draw.permutation(len(self.weight))
         for first in range(0, len(order), lists):
@@ -61,12 +61,11 @@ class TrainingLists:
                 picked = self._pick(int(one), size, draw)
                 rows[place, : len(picked)] = picked
                 real[place, : len(picked)] = 1.0
-            wanted = self.relevant[rows] * real
-            yield self.columns[rows], wanted.astype(np.float32), real, self.weight[chosen]
+            yield self.columns[rows], self.gains[rows] * real, real, self.weight[chosen]
 
     def _pick(self, one: int, size: int, draw: np.random.Generator) -> np.ndarray:
         rows = np.arange(self.start[one], self.start[one + 1])
-        n_relevant = int(self.relevant[rows].sum())
+        n_relevant = int((self.gains[rows] > 0).sum())
         wins = draw.permutation(rows[:n_relevant])[: size - 1]
         rest = draw.permutation(rows[n_relevant:])[: size - len(wins)]
         return np.concatenate([wins, rest])
@@ -98,10 +97,10 @@ def train(data: TrainingLists, groups: np.ndarray, *, config: Mapping[str, Any],
     optimizer.build(list(net.variables.values()))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(columns: tf.Tensor, wanted: tf.Tensor, real: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    def step(columns: tf.Tensor, gains: tf.Tensor, real: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = net.logits(columns) + (1.0 - real)[:, None, :] * MASKED
-            losses = lambda_rank(logits, wanted, (1.0 - wanted) * real)
+            losses = lambda_rank(logits, gains, real)
             loss = tf.reduce_sum(tf.reduce_mean(losses * weight[:, None], axis=0))
         variables = list(net.variables.values())
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
@@ -118,16 +117,16 @@ def train(data: TrainingLists, groups: np.ndarray, *, config: Mapping[str, Any],
     return {name: variable.numpy() for name, variable in net.variables.items()}
 
 
-def lambda_rank(logits: tf.Tensor, wanted: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+def lambda_rank(logits: tf.Tensor, gains: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     """Pairwise logistic loss, each pair weighted by the change in nDCG@20 if the two swapped places.
 
-    ``sum over (i wanted, j other) of |D(i) - D(j)| log(1 + exp(s_j - s_i)) / ideal``, D = 1 / log2(1 + place)
-    down to place 20, places by the current scores. At most :data:`MAX_WANTED` wanted rows a list take part.
+    ``sum over (i, j) with g_i > g_j of (g_i - g_j) |D(i) - D(j)| log(1 + exp(s_j - s_i)) / ideal``, D = 1 / log2(1 +
+    place) down to place 20, places by the current scores. The :data:`MAX_WANTED` best rows of a list take part as i.
 
     Args:
         logits: ``[b, s, l]`` of s rankers.
-        wanted: 1 for bought rows, ``[b, l]``.
-        others: 1 for the rows they are compared with, ``[b, l]``.
+        gains: what each row is worth, >= 0, ``[b, l]``.
+        real: 1 for rows, 0 for padding, ``[b, l]``.
 
     Returns:
         ``[b, s]``.
@@ -135,16 +134,16 @@ def lambda_rank(logits: tf.Tensor, wanted: tf.Tensor, others: tf.Tensor) -> tf.T
     fixed = tf.stop_gradient(logits)
     place = tf.cast(tf.argsort(tf.argsort(fixed, direction="DESCENDING"), axis=-1), tf.float32)
     discount = tf.where(place < DEPTH, np.log(2.0) / tf.math.log(place + 2.0), 0.0)
-    count = tf.minimum(tf.shape(wanted)[1], MAX_WANTED)
-    is_wanted, rows = tf.math.top_k(wanted, count)
+    own_gain, rows = tf.math.top_k(gains, tf.minimum(tf.shape(gains)[1], MAX_WANTED))
     rows = tf.repeat(rows[:, None, :], tf.shape(logits)[1], axis=1)
     own, own_discount = (tf.gather(values, rows, batch_dims=2) for values in (logits, discount))
     change = tf.abs(own_discount[..., None] - discount[:, :, None, :])
-    pair = is_wanted[:, None, :, None] * others[:, None, None, :]
+    pair = (tf.nn.relu(own_gain[:, :, None] - gains[:, None, :]) * real[:, None, :])[:, None]
     loss = tf.reduce_sum(pair * change * tf.nn.softplus(logits[:, :, None, :] - own[..., None]), axis=[2, 3])
-    ideal = tf.cumsum(np.log(2.0) / tf.math.log(tf.range(DEPTH, dtype=tf.float32) + 2.0))
-    best = tf.gather(ideal, tf.cast(tf.clip_by_value(tf.reduce_sum(wanted, axis=1), 1, DEPTH), tf.int32) - 1)
-    return loss / best[:, None]
+    best = tf.math.top_k(gains, tf.minimum(tf.shape(gains)[1], DEPTH))[0]
+    at_best = np.log(2.0) / tf.math.log(tf.range(tf.shape(best)[1], dtype=tf.float32) + 2.0)
+    ideal = tf.cumsum(best * at_best, axis=1)[:, -1]
+    return loss / tf.where(ideal > 0, ideal, 1.0)[:, None]
 
 
 class _Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

@@ -1,8 +1,9 @@
-"""Learn each surface's fusion on the rolling windows."""
+"""Learn each surface's fusion on the rolling windows, that of a search on labelled queries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,21 +11,25 @@ from rich.progress import track
 
 from pipelines import model_registry
 from pipelines import params as parameters
+from pipelines.bundle import CHOICE, FIRST, FOLD_FOLDERS, SEARCHED, SHORTLISTING, Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
-from pipelines.fusion.fuser import LabelledList
-from pipelines.fusion.learning import choose
-from pipelines.fusion.lists import labelled
+from pipelines.fusion import fuser as fusers
+from pipelines.fusion.fuser import JUDGMENTS, FittedFuser, LabelledList
+from pipelines.fusion.learning import Choice, choose, choose_by_fold, choose_search
+from pipelines.fusion.lists import labelled, labelled_queries
 from pipelines.model_api import FittedModel
 from pipelines.params import AllParams
+from pipelines.search.encoding import ENCODER, QueryEncoder
+from pipelines.search.labels import drawn, read_judgments, read_searches, without
 from pipelines.stages.running import arguments, run
 from pipelines.storage import read_json, replacing_folder, write_json
 from pipelines.workspace import JUDGED, Workspace
 
 
 def main() -> None:
-    """Write ``artifacts/fusion/<surface>/``."""
-    told = arguments("Learn each surface's fusion on the rolling windows.")
+    """Write ``artifacts/fusion/<surface>/``; of a search also the fuser of the shortlist, and one for each fold."""
+    told = arguments("Learn each surface's fusion on the rolling windows and on labelled queries.")
     params = parameters.load(told.params)
     work = Workspace(told.artifacts)
     kinds = {name: params.models[name].kind for name in params.models if applies(work, name)}
@@ -39,16 +44,70 @@ def main() -> None:
         if surface is not Surface.SEARCH
     }
     with replacing_folder(work.root / "fusion") as folder:
-        for surface in surfaces:
-            known = lists.get(surface, [])
+        if members[Surface.SEARCH]:
+            fuse_search(params, work, members[Surface.SEARCH], windows, into=folder / Surface.SEARCH)
+        for surface, known in lists.items():
             print(f"{surface}: {len(known)} lists of {len(windows)} windows", flush=True)
             choice = choose(params.fusion, known, members[surface], surface=surface, windows=windows, seed=params.seed)
-            (folder / surface).mkdir()
-            choice.fuser.save(folder / surface)
-            about = {"fuser": choice.method, "depth": params.fusion.candidates_per_member, "trials": choice.trials}
-            about["weights"] = choice.fuser.weights(members[surface])
-            write_json(folder / surface / "choice.json", about)
+            save(choice, folder / surface, params=params, members=members[surface])
             print(f"{surface}: {choice.method}", flush=True)
+
+
+def fuse_search(
+    params: AllParams, work: Workspace, members: Sequence[str], windows: Sequence[str], *, into: Path
+) -> None:
+    """The fusion of a search, learned on what people judged and on what they chose after searching."""
+    config = fusers.config(SHORTLISTING, params.fusion.convex)
+    first = fusers.method(SHORTLISTING).fit(config, [], members, seed=params.seed)
+    known = query_lists(params, work, members, windows, first=first)
+    print(f"{Surface.SEARCH}: {len(known)} labelled queries", flush=True)
+    choice = choose_search(params.fusion, known, members, seed=params.seed)
+    folds = choose_by_fold(params.fusion, known, members, seed=params.seed)
+    chosen = {into: choice} | {into / FOLD_FOLDERS / str(fold): part for fold, part in folds.items()}
+    for folder, one in chosen.items():
+        save(one, folder, params=params, members=members)
+        if one.method != SHORTLISTING:
+            (folder / FIRST).mkdir()
+            first.save(folder / FIRST)
+    print(f"{Surface.SEARCH}: {choice.method}", flush=True)
+
+
+def save(choice: Choice, folder: Path, *, params: AllParams, members: Sequence[str]) -> None:
+    """Write a fuser, and why it was chosen."""
+    folder.mkdir(parents=True)
+    choice.fuser.save(folder)
+    about = {"fuser": choice.method, "depth": params.fusion.candidates_per_member, "trials": choice.trials}
+    write_json(folder / CHOICE, about | {"weights": choice.fuser.weights(members)})
+
+
+def query_lists(
+    params: AllParams, work: Workspace, members: Sequence[str], windows: Sequence[str], *, first: FittedFuser
+) -> list[LabelledList]:
+    """Shortlists of labelled queries, at most ``fusion.max_users``: judged ones first, then the newest windows'.
+
+    A judged query keeps the gains that people gave it; what was chosen after it is left out.
+    """
+    judged = read_judgments(work.split / "judgments.parquet")
+    labelled = {JUDGED: judged}
+    for window in reversed(windows):
+        state = datetime.fromisoformat(read_json(work.history / "about.json")["instants"][window])
+        found = read_searches(work.split / "searches.parquet", window, start=state.timestamp())
+        labelled[window] = without(found, judged)
+    lists: list[LabelledList] = []
+    for instant, queries in labelled.items():
+        kept = drawn(queries, params.fusion.max_users - len(lists))
+        if not kept:
+            continue
+        about = {"members": {name: {"kind": params.models[name].kind} for name in members}}
+        fitted = load_members(params, work, members, instant)
+        encoder = QueryEncoder.load(work.text / ENCODER)
+        bundle = Bundle(about, FeatureState.load(work.features(instant)), fitted, {}, encoder)
+        window = JUDGMENTS if instant == JUDGED else instant
+        made = labelled_queries(
+            bundle.features, fitted, kept, first=first, read=bundle.query, window=window, depth=SEARCHED
+        )
+        lists += track(made, description=f"{Surface.SEARCH} {window}", total=len(kept))
+    return lists
 
 
 def applies(work: Workspace, member: str) -> bool:

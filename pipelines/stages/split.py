@@ -12,11 +12,14 @@ import ibis.expr.types as ir
 
 from pipelines import params as parameters
 from pipelines.adapters import frames
-from pipelines.interactions import cut, cut_catalog, interactions, targets
+from pipelines.interactions import cut, cut_catalog, interactions, searches, targets
 from pipelines.splitting import Instant, Instants, instants
 from pipelines.stages.running import arguments, run
 from pipelines.storage import read_json, replacing_folder, write_json
 from pipelines.workspace import Workspace
+
+NEVER = Instant("none", datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
+"""A window that nothing lies in."""
 
 
 def main() -> None:
@@ -44,6 +47,10 @@ def main() -> None:
         limit = params.split.max_eval_users
         _write_targets(folder / "targets.parquet", rows, placed.windows, limit)
         _write_targets(folder / "holdout.parquet", rows, [placed.judged] if placed.judged else [], limit)
+        _write_searches(folder / "searches.parquet", rows, placed.windows)
+        _write_searches(folder / "searches_holdout.parquet", rows, [placed.judged] if placed.judged else [])
+        judgments = frames.read(connection, work.canonical / "judgments.parquet")
+        frames.write(judgments, folder / "judgments.parquet", order=["query", "item_id"])
     judged = placed.judged.time.date() if placed.judged else "none"
     print(f"t3 {as_of.date()}, t2 {judged}, {len(placed.windows)} windows")
 
@@ -59,7 +66,7 @@ class _Cut(NamedTuple):
 def _cuts(placed: Instants) -> tuple[_Cut, _Cut]:
     """Tables for what knows nothing of the holdout, which only a move of t2 changes, and for what serves."""
     served = placed.served
-    judged = placed.judged or served
+    judged = placed.before_holdout[-1]
     before = {instant.name: instant.time.isoformat() for instant in placed.before_holdout}
     return (
         _Cut("history", judged.time, before),
@@ -76,14 +83,17 @@ def _write_tables(folder: Path, rows: ir.Table, catalog: ir.Table, users: ir.Tab
 
 def _write_targets(path: Path, rows: ir.Table, windows: Sequence[Instant], limit: int) -> None:
     """Targets of at most ``limit`` users a window, drawn by the hash of their id: the same users at every run."""
-    wanted = targets(
-        rows, windows or [Instant("none", datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))]
-    )
+    wanted = targets(rows, windows or [NEVER])
     drawn = ibis.dense_rank().over(
         ibis.window(group_by="instant", order_by=[wanted.history_id.hash(), wanted.history_id])
     )
     sampled = wanted.mutate(place=drawn).filter(lambda table: table.place < limit).drop("place")
     frames.write(sampled, path, order=["instant", "history_id", "item_id"])
+
+
+def _write_searches(path: Path, rows: ir.Table, windows: Sequence[Instant]) -> None:
+    """What was chosen after a search in each window."""
+    frames.write(searches(rows, windows or [NEVER]), path, order=["instant", "query", "item_id"])
 
 
 if __name__ == "__main__":

@@ -23,7 +23,13 @@ STRENGTHS = {PURCHASE: 1.0, "add-to-cart": 0.3, "detail-page-view": 0.1}
 
 
 def row(
-    user: str | None, item: str, days_ago: float, event: str | None = None, kind: str = PURCHASE
+    user: str | None,
+    item: str,
+    days_ago: float,
+    event: str | None = None,
+    kind: str = PURCHASE,
+    *,
+    query: str | None = None,
 ) -> dict[str, object]:
     """One interaction, ``days_ago`` before :data:`NOW`."""
     time = NOW - timedelta(days=days_ago)
@@ -38,6 +44,7 @@ def row(
         "event_share": 1.0,
         "quantity": 1.0,
         "spend": 2.0,
+        "query": query,
     }
 
 
@@ -77,7 +84,7 @@ def two_tastes(folder: Path, *, users: int = 40) -> FeatureState:
         order = random.Random(user).sample([k for k in range(6) if k != missing], 5)  # noqa: S311 - a world
         rows.append(row(f"u{user:02d}", "z", 80.0))
         rows += [
-            row(f"u{user:02d}", f"{taste}{k}", 2.0 + 9 * place + user % 7, event=f"e{user}-{k}")
+            row(f"u{user:02d}", f"{taste}{k}", 2.0 + 9 * place + user % 7, f"e{user}-{k}", query=f"title {taste}{k}")
             for place, k in enumerate(order)
         ]
     products = [product(f"{taste}{k}") for taste in "ab" for k in range(6)] + [product("z"), product("never-sold")]

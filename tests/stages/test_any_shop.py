@@ -130,3 +130,28 @@ def test_online_scores_equal_the_judged_lists(tmp_path: Path, monkeypatch: pytes
         shown = judged.rank(RankRequest(n=len(wanted)), judged.history(user_id=user)).items
         assert [item.id for item in shown] == [row["item_id"] for row in wanted]
         np.testing.assert_allclose([item.score for item in shown], [row["score"] for row in wanted], atol=1e-5)
+
+
+def test_a_catalogue_with_judgments_is_judged_as_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("oak chair", "glass table", "paper lamp", "blue vase")
+    shops.write_csv(tmp_path / "shop" / "catalog" / "all.csv", shops.catalogue(80, titles=kinds))
+    judged = [
+        {"query": f"{kind} {k}", "item_id": f"{code:05d}", "gain": 1.0 if code == k else 0.1}
+        for k in range(40)
+        for kind in (kinds[k % 4],)
+        for code in range(k % 4, 80, 4)
+    ]
+    shops.write_csv(tmp_path / "shop" / "judgments" / "all.csv", judged)
+    models = {name: {"kind": "bm25"} for name in ("bm25", "coverage")} | {"popularity": {"kind": "popularity"}}
+    models["coverage"]["k1"] = 0  # type: ignore[assignment]
+    pipeline.write_params(tmp_path, models=models)
+    artifacts = pipeline.run(tmp_path, monkeypatch)
+    metrics, verdict, _ = final(artifacts)
+    assert metrics["recommend"] == {"not_applicable": "no member recommends"}
+    assert metrics["search"]["fused"]["ndcg@10"]["n"] == 40
+    assert metrics["search"]["fused"]["ndcg@10"]["mean"] > 0.9
+    assert verdict["verdict"] == "promote"
+    assert "not_worse_than_baseline.search" in {reason["check"] for reason in verdict["reasons"]}
+    slices = json.loads((artifacts / "evaluation" / "slices.json").read_text())["search"]
+    assert {"query_length", "match", "typing"} <= set(slices)
+    assert "40 queries" in (artifacts / "evaluation" / "report.html").read_text()

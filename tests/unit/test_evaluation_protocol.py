@@ -141,7 +141,7 @@ def test_users_whose_window_holds_nothing_new_are_left_out_of_recommend_new() ->
 
 def test_the_fused_list_is_what_the_bundle_answers() -> None:
     result = judged()
-    ranking = bundle().rank(protocol.request_of(result.audience), bundle().history(user_id="ann"))
+    ranking = bundle().rank(protocol.requests_of(result.audience)[0], bundle().history(user_id="ann"))
     assert [item.code for item in ranking.items] == result.lists[FUSED].codes[0, : len(ranking.items)].tolist()
 
 
@@ -304,7 +304,8 @@ def test_an_audience_cut_to_some_users_keeps_what_belongs_to_them() -> None:
 def measured() -> evaluator.Evaluation:
     """The world's whole evaluation, without what needs artifacts of several instants."""
     about = {"seed": 7, "data": {"adapter": "shop", "path": "x"}, "models": {}, "evaluation": {"bootstrap_draws": 100}}
-    results, reasons = evaluator.surfaces(bundle(), HOLDOUT, parse(about))
+    audiences = {surface: judged(surface).audience for surface in (Surface.RECOMMEND, Surface.RECOMMEND_NEW)}
+    results, reasons = evaluator.surfaces(bundle(), audiences)
     found = evaluator.measure(bundle(), results, parse(about))
     documents = {name: evaluator.reasoned(values, reasons) for name, values in found.items()}
     documents |= {"costs": {}, "stability": {"steps": [], "weeks": []}, "summary": {}}

@@ -51,6 +51,7 @@ def documents() -> dict[str, Any]:
         "summary": {
             "bundle": {
                 "id": "0123456789abcdef",
+                "as_of": "2024-03-01T00:00:00+00:00",
                 "surfaces": {"recommend": {"fuser": "weighted", "depth": 150, "weights": {"<b>": 1.0}, "trials": {}}},
             },
             "instants": {"windows": [times], "judged": times, "served": times},

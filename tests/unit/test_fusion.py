@@ -31,6 +31,11 @@ def candidates(scores: Sequence[Sequence[float]], members: tuple[str, ...] = MEM
     return CandidateList(np.arange(len(array)), members, array, Context(UserHistory.empty(), "recommend"))
 
 
+def bought(found: CandidateList, features: np.ndarray, relevant: np.ndarray, n: int, window: str) -> LabelledList:
+    """A list of which some items were bought, ``n`` in all, found or not."""
+    return LabelledList(found, features, relevant.astype(np.float32), np.ones(n, np.float32), window)
+
+
 def world(n: int, seed: int, windows: Sequence[str] = ("window_1", "window_2")) -> list[LabelledList]:
     """What is bought needs both ``one`` and ``other`` high; ``noise`` says nothing."""
     draw = np.random.default_rng(seed)
@@ -40,7 +45,7 @@ def world(n: int, seed: int, windows: Sequence[str] = ("window_1", "window_2")) 
         truth = scores[:, 1] + scores[:, 2] + 0.3 * draw.normal(size=30)
         relevant = truth >= np.sort(truth)[-3]
         features = np.zeros((30, len(FEATURES)), np.float32)
-        lists.append(LabelledList(candidates(scores), features, relevant, 3, windows[place % len(windows)]))
+        lists.append(bought(candidates(scores), features, relevant, 3, windows[place % len(windows)]))
     return lists
 
 
@@ -122,7 +127,7 @@ def test_auto_leaves_the_best_single_member_only_for_a_proven_gain() -> None:
     assert gain.method in {"weighted", "stacking"}
     assert gain.trials[gain.method]["gain"]["ci_low"] > 0
     alone = [
-        LabelledList(
+        bought(
             candidates(one.candidates.scores[:, [0, 1, 0]]),
             one.features,
             _top(one.candidates.scores[:, 1]),
@@ -143,9 +148,7 @@ def test_without_windows_fusion_needs_no_labels() -> None:
 
 
 def test_items_bought_but_not_found_count_in_the_ideal() -> None:
-    one = LabelledList(
-        candidates([[3, 0, 0], [2, 0, 0]]), np.zeros((2, len(FEATURES))), np.array([True, False]), 2, "w"
-    )
+    one = bought(candidates([[3, 0, 0], [2, 0, 0]]), np.zeros((2, len(FEATURES))), np.array([True, False]), 2, "w")
     # found at place 1 of 2 wanted: 1 / (1 + 1 / log2(3)) = 0.6131
     np.testing.assert_allclose(per_list_ndcg(BestSingle("noise"), [one]), [0.6131], atol=1e-4)
 

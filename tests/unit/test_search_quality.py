@@ -1,28 +1,17 @@
-"""The search benchmark: its metrics by hand, and that a typing error is one."""
+"""The search benchmark: a typing error is one, and no judgment reaches the zero-shot track."""
 
 from __future__ import annotations
 
 import random
 
 import numpy as np
-import pytest
 
-from benchmarks.search_quality import misspelt, ndcg, recall
-
-
-def test_ndcg_has_the_gains_the_log2_discount_and_the_ideal_of_the_query() -> None:
-    gains = {"a": 1.0, "b": 1.0, "c": 0.1, "d": 0.0}
-    ideal = 1 / np.log2(2) + 1 / np.log2(3) + 0.1 / np.log2(4)
-    assert ndcg(["a", "b", "c"], gains) == pytest.approx(1)
-    assert ndcg(["unjudged", "a", "d", "c"], gains) == pytest.approx((1 / np.log2(3) + 0.1 / np.log2(5)) / ideal)
-    assert ndcg([], gains) == 0
-    assert ndcg(["d"], {"d": 0.0}) == 0
-
-
-def test_recall_counts_the_highest_gain_alone_among_a_hundred() -> None:
-    gains = {"a": 1.0, "b": 1.0, "c": 0.1}
-    assert recall(["c", "a"], gains) == 0.5
-    assert recall([*map(str, range(100)), "a"], gains) == 0
+from benchmarks.search_quality import unlearned
+from pipelines.bundle import SurfaceFusion
+from pipelines.contracts import Surface
+from pipelines.fusion.best_single import BestSingle
+from pipelines.search.slips import misspelt
+from tests.unit.test_evaluation_protocol import bundle
 
 
 def test_a_typing_error_changes_one_long_word_and_no_short_one() -> None:
@@ -32,3 +21,14 @@ def test_a_typing_error_changes_one_long_word_and_no_short_one() -> None:
         assert (wrong[0], wrong[2:]) == ("red", ["mug", "12oz"])
         assert abs(len(wrong[1]) - len("kitchen")) <= 1
     assert misspelt("red mug", draw) == "red mug"
+
+
+def test_the_zero_shot_track_is_answered_by_what_no_judgment_has_touched() -> None:
+    learned, plain = BestSingle("good"), BestSingle("poor")
+    taught = bundle()
+    taught.fusion = {Surface.SEARCH: SurfaceFusion(learned, 6, plain, {0: SurfaceFusion(learned, 6, plain)})}
+    for query in ("tea", "red shoes", "12 oz mug"):
+        assert unlearned(taught).judging(query).fusion[Surface.SEARCH].fuser is plain
+    taught.fusion = {Surface.SEARCH: SurfaceFusion(plain, 6)}
+    assert unlearned(taught).fusion[Surface.SEARCH].fuser is plain
+    assert np.all(unlearned(taught).features.items["price"] == taught.features.items["price"])

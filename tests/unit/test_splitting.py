@@ -44,8 +44,10 @@ def test_a_log_of_less_than_two_days_has_no_holdout() -> None:
     assert placed.windows == ()
 
 
-def test_without_events_only_the_served_instant_is_left() -> None:
-    assert instants(SplitParams(), first=None, as_of=at("2020-01-02")).before_holdout == ()
+def test_without_events_what_is_judged_knows_all_that_serves() -> None:
+    placed = instants(SplitParams(), first=None, as_of=at("2020-01-02"))
+    assert placed.judged is None
+    assert [(one.name, one.time) for one in placed.before_holdout] == [("judged", at("2020-01-02"))]
 
 
 def test_four_weeks_shrink_holdout_and_window_in_proportion() -> None:
