@@ -98,7 +98,9 @@ def tantivy(legs: Legs, folder: Path) -> Answer:
     index.register_tokenizer("whitespace", analyzer)
     writer = index.writer(heap_size=512_000_000, num_threads=1)  # large enough for one segment
     for number, terms in enumerate(legs["everything"]):
-        writer.add_document(library.Document(terms=" ".join(terms), number=number))
+        document = library.Document(terms=" ".join(terms))
+        document.add_unsigned("number", number)  # a number given by name counts as signed
+        writer.add_document(document)
     writer.commit()
     writer.wait_merging_threads()
     index.reload()
@@ -107,8 +109,7 @@ def tantivy(legs: Legs, folder: Path) -> Answer:
     def answer(terms: Sequence[str], n: int) -> list[int]:
         parts = [(library.Occur.Should, library.Query.term_query(schema, "terms", term, "freq")) for term in terms]
         hits = searcher.search(library.Query.boolean_query(parts), limit=n, count=False).hits
-        codes: list[int] = searcher.fast_field_values("number", [address for _, address in hits])
-        return codes
+        return [int(number or 0) for number in searcher.fast_field_values("number", [place for _, place in hits])]
 
     return answer
 

@@ -1,12 +1,12 @@
 """A catalogue and queries of any size from the real ones of the shipped shop that searches.
 
 The first products are the 6,764 of ``data/esci_us`` themselves. Each further one joins the beginning of one real
-product with the end of another of the same top category, title with title and description with description, cut where
-a phrase or sentence ends; brand, category and price are the first one's, the attributes the second one's; and it has a
-model number of its own, a real one with other letters and digits. Every real product is used equally often, so that a
-term has the share of the catalogue that it has in reality, and lengths keep their distribution; the model numbers stand
-for the words that a larger catalogue has once. :func:`statistics` says both of source and result, so that it can be
-seen.
+product with the end of another of the same top category and about the same length, title with title and description
+with description, cut where a phrase or sentence ends; brand, category and price are the first one's, the attributes the
+second one's; and it has a model number of its own, a real one with other letters and digits, for the words that a
+larger catalogue has once. Every real product is used equally often, so that lengths keep their distribution and
+frequencies their slope; a frequent term is in a few more texts, since two halves repeat each other less than one text
+repeats itself. :func:`statistics` says it of source and result.
 
 Queries are the judged ones, then pieces of real titles as long as those are, some with a typing error, all distinct.
 """
@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.search_quality import misspelt
 from pipelines.contracts import CATEGORY_PATH
+from pipelines.search.slips import misspelt
 
 SHOP = Path(__file__).resolve().parents[1] / "data" / "esci_us"
 PHRASE = re.compile(r"(?<=[,;:)|])\s+|\s+(?=[(|–-])")
@@ -35,6 +35,9 @@ MODEL_NUMBER = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9
 
 COMPOSED = "C0"
 """Beginning of the ids of composed products; no real one begins so."""
+
+NEIGHBOURS = 20
+"""How many products on each side by length may be joined with one."""
 
 ZIPF = 0.8
 """Exponent of the frequencies of a query mix: the n-th most frequent query has a share like n ** -ZIPF.
@@ -70,19 +73,25 @@ def products(source: Sequence[Mapping[str, Any]], n: int, *, seed: int) -> list[
     if n <= len(source):
         return [dict(source[place]) for place in np.linspace(0, len(source) - 1, n).astype(int)]
     draw = random.Random(seed)  # noqa: S311 - a benchmark
-    numbers = _model_numbers(source, draw)
-    like: dict[str, list[Mapping[str, Any]]] = {}
-    for one in source:
-        like.setdefault(_top(one), []).append(one)
+    numbers, alike = _model_numbers(source, draw), _alike(source)
     composed = []
     for place in range(n - len(source)):
-        first = source[place % len(source)]
-        composed.append(_composed(first, draw.choice(like[_top(first)]), next(numbers), place))
+        first = place % len(source)
+        second = source[draw.choice(alike[first])]
+        composed.append(_composed(source[first], second, next(numbers), place))
     return [*map(dict, source), *composed]
 
 
-def _top(product: Mapping[str, Any]) -> str:
-    return str(product["category"] or "").split(CATEGORY_PATH)[0]
+def _alike(source: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
+    """Places of the products that may be joined with one: next to it by length in its top category, itself too."""
+    by_top: dict[str, list[int]] = {}
+    for place in sorted(range(len(source)), key=lambda one: len(source[one]["description"] or "")):
+        by_top.setdefault(str(source[place]["category"] or "").split(CATEGORY_PATH)[0], []).append(place)
+    return {
+        place: row[max(0, rank - NEIGHBOURS) : rank + NEIGHBOURS + 1]
+        for row in by_top.values()
+        for rank, place in enumerate(row)
+    }
 
 
 def _composed(first: Mapping[str, Any], second: Mapping[str, Any], number: str, place: int) -> dict[str, Any]:

@@ -77,9 +77,7 @@ def build(
     say("features")
     with built.timed("features"):
         target, strengths, language = str(TARGET_ORDER[0]), dict(DEFAULT_STRENGTH), params.text.language
-        state = history.build(
-            tables, AS_OF, target=target, strengths=strengths, text=text, language=language, words=True
-        )
+        state = history.build(tables, AS_OF, target=target, strengths=strengths, text=text, language=language)
         (into / "features").mkdir(parents=True)
         state.save(into / "features")
     built.weigh("features", into / "features")

@@ -53,11 +53,10 @@ REQUESTS_A_SECOND = 1200
 class Stream:
     """Requests for queries, one after the other through all loops; counts those whose query came before."""
 
-    def __init__(self, queries: Sequence[str]) -> None:
-        """``queries``: in the order of sending."""
-        self._rest = iter(
-            [(query, load.post("/v1/search", json.dumps({"query": query}).encode())) for query in queries]
-        )
+    def __init__(self, queries: Sequence[str], facets: Sequence[str] = ()) -> None:
+        """``queries``: in the order of sending; ``facets``: asked for with each."""
+        bodies = [json.dumps({"query": query, "facets": list(facets)}).encode() for query in queries]
+        self._rest = iter([(q, load.post("/v1/search", body)) for q, body in zip(queries, bodies, strict=True)])
         self._seen: set[str] = set()
         self.sent = self.repeated = 0
 
@@ -66,8 +65,14 @@ class Stream:
         return self
 
     def __next__(self) -> bytes:
-        """The next request."""
-        query, request = next(self._rest)
+        """The next request.
+
+        Raises:
+            RuntimeError: none is left; a loop that began anew would ask again.
+        """
+        query, request = next(self._rest, (None, b""))
+        if query is None:
+            raise RuntimeError(f"all {len(self._seen)} different queries are sent; take a larger --items")
         self.sent += 1
         self.repeated += query in self._seen
         self._seen.add(query)

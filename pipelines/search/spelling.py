@@ -81,7 +81,7 @@ class Speller:
         return min(ranked, default=(0, False, 0, word))[-1]
 
     def _with_like_letters(self, word: str, errors: int) -> list[str]:
-        """All words so many errors away, and few others: an error brings at most one new letter and takes at most one."""
+        """All words so many errors away, and few others: an error brings and takes at most one letter."""
         own, found = letters([word])[0], []
         for length in range(max(SHORTEST - 1, len(word) - errors), len(word) + errors + 1):
             words, theirs = self._by_length.get(length, ([], NO_LETTERS))

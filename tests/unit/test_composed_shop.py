@@ -51,7 +51,7 @@ def test_lengths_and_frequencies_of_terms_stay_those_of_the_source() -> None:
     assert composed["terms_a_text_p95"] == pytest.approx(source["terms_a_text_p95"], rel=0.1)
     assert composed["zipf_exponent"] == pytest.approx(source["zipf_exponent"], rel=0.05)
     name = "share_of_texts_with_the_100th_term"
-    assert composed[name] == pytest.approx(source[name], rel=0.1)
+    assert source[name] <= composed[name] <= 1.2 * source[name]
 
 
 def test_statistics_by_hand() -> None:
