@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from pipelines import exploration
 from pipelines.bundle import Bundle, SurfaceFusion
-from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import CandidateList, scaled
@@ -139,16 +137,6 @@ def test_facets_count_all_items_found_and_not_only_those_of_the_page(bundle: Bun
     assert sum(count for _, count in ranges) == 5
     bounds = [tuple(map(float, name.split("-"))) for name, _ in ranges]
     assert bounds == sorted(bounds)
-
-
-def test_categories_are_counted_with_their_ancestors_item_by_item(features: FeatureState) -> None:
-    catalogue, codes = Catalogue(features), np.arange(features.n_items)[::2]
-    counts: Counter[str] = Counter()
-    for row in features.catalog.take(codes).to_pylist():
-        parts = (row["category"] or "").split(" > ")
-        counts.update({" > ".join(parts[:depth]) for depth in range(1, len(parts) + 1)} - {""})
-    assert dict(catalogue.facets(codes, ["category"])["category"]) == counts
-    assert catalogue.facets(codes[:0], ["category"]) == {"category": []}
 
 
 @pytest.mark.parametrize(
