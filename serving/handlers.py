@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipelines import ranking as asked
@@ -29,40 +30,29 @@ def seed(token: str) -> int:
 
 def recommend(request: RecommendRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a user; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
-    return bundle.rank(
-        asked.RankRequest(
-            surface=request.surface,
-            n=request.n,
-            offset=request.offset,
-            filter=_filter(request.filter),
-            exclude=tuple(request.exclude),
-            placement=request.placement,
-            time=request.event_time,
-            explore=request.explore,
-            seed=seed(token) if request.explore else 0,
-            explain=request.explain,
-        ),
-        history,
-    )
+    wanted = replace(_asked(request, request.surface, token), exclude=tuple(request.exclude))
+    return bundle.rank(wanted, history)
 
 
 def search(request: SearchRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a query; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
-    return bundle.rank(
-        asked.RankRequest(
-            surface=Surface.SEARCH,
-            query=request.query,
-            n=request.n,
-            offset=request.offset,
-            filter=_filter(request.filter),
-            placement=request.placement,
-            time=request.event_time,
-            explore=request.explore,
-            seed=seed(request.page_of or token) if request.explore else 0,
-            explain=request.explain,
-            facets=tuple(dict.fromkeys(request.facets)),
-        ),
-        history,
+    wanted = _asked(request, Surface.SEARCH, request.page_of or token)
+    facets = tuple(dict.fromkeys(request.facets))
+    return bundle.rank(replace(wanted, query=request.query, facets=facets), history)
+
+
+def _asked(request: RecommendRequest | SearchRequest, surface: Surface, token: str) -> asked.RankRequest:
+    """What every request for a list says; ``token`` seeds the exploration."""
+    return asked.RankRequest(
+        surface=surface,
+        n=request.n,
+        offset=request.offset,
+        filter=_filter(request.filter),
+        placement=request.placement,
+        time=request.event_time,
+        explore=request.explore,
+        seed=seed(token) if request.explore else 0,
+        explain=request.explain,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -99,26 +100,37 @@ class Call:
         return await asyncio.to_thread(function)
 
 
-async def recommend(call: Call) -> Response:
-    """A list for a user or visitor."""
-    request = await call.parsed(schemas.RecommendRequest)
-    served, store = call.current(), call.runtime.store
+async def _known(
+    call: Call,
+    request: schemas.RecommendRequest | schemas.SearchRequest | schemas.RankRequest,
+    served: Served,
+    *,
+    recent_items: Sequence[str] = (),
+) -> Known:
+    """What is known of the caller who a request names."""
 
     def read() -> Known:
         return known(
             served.bundle,
-            store,
+            call.runtime.store,
             user_id=request.user_id,
             visitor_id=request.visitor_id,
-            recent_items=request.recent_items,
+            recent_items=recent_items,
             until=request.event_time,
         )
 
-    of, past, fallback = await call.reading(read)
+    found: Known = await call.reading(read)
+    return found
+
+
+async def recommend(call: Call) -> Response:
+    """A list for a user or visitor."""
+    request = await call.parsed(schemas.RecommendRequest)
+    served = call.current()
+    of, past, lacking = await _known(call, request, served, recent_items=request.recent_items)
     ranking = handlers.recommend(request, bundle=served.bundle, history=past, token=call.token)
-    ranking = replace(ranking, fallback=fallback or ranking.fallback)
-    shown_at = None if request.event_time is None else microseconds(request.event_time)
-    _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
+    ranking = replace(ranking, fallback=lacking or ranking.fallback)
+    _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, at=request.event_time)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
     return call.answer({"items": items}, fallback=ranking.fallback)
 
@@ -131,15 +143,16 @@ def _show(
     surface: str,
     placement: str | None,
     of: Whose,
-    shown_at: int | None = None,
+    at: datetime | None = None,
 ) -> None:
+    """Record a list that is shown; ``at``: when, None is now."""
     items = ranking.items
     if not items:
         return
     call.runtime.store.show(
         Impression(
             call.token,
-            time.time_ns() // 1000 if shown_at is None else shown_at,
+            time.time_ns() // 1000 if at is None else microseconds(at),
             surface,
             placement,
             served.version,
@@ -173,18 +186,12 @@ async def similar(call: Call) -> Response:
 async def search(call: Call) -> Response:
     """A list for a query."""
     request = await call.parsed(schemas.SearchRequest)
-    served, store = call.current(), call.runtime.store
-
-    def read() -> Known:
-        user, visitor = request.user_id, request.visitor_id
-        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
-
-    of, past, lacking = await call.reading(read)
+    served = call.current()
+    of, past, lacking = await _known(call, request, served)
     ranking = handlers.search(request, bundle=served.bundle, history=past, token=call.token)
     ranking = replace(ranking, fallback=ranking.fallback or lacking)
-    shown_at = None if request.event_time is None else microseconds(request.event_time)
     placement = request.placement or "search"
-    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, shown_at=shown_at)
+    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, at=request.event_time)
     members = {
         "items": handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details),
         "total": ranking.total or 0,
@@ -197,13 +204,8 @@ async def search(call: Call) -> Response:
 async def rank(call: Call) -> Response:
     """The given items in the best order."""
     request = await call.parsed(schemas.RankRequest)
-    served, store = call.current(), call.runtime.store
-
-    def read() -> Known:
-        user, visitor = request.user_id, request.visitor_id
-        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
-
-    _, past, lacking = await call.reading(read)
+    served = call.current()
+    _, past, lacking = await _known(call, request, served)
     items, fallback = handlers.rank(request, bundle=served.bundle, history=past)
     return call.answer({"items": items}, fallback=lacking or fallback)
 
