@@ -20,6 +20,7 @@ from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
 from pipelines.search import spelling
+from pipelines.search.documents import written
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
 MAX_ATTRIBUTE_VALUES = 1000
@@ -194,11 +195,7 @@ def _user_items(table: pa.Table, n_users: int) -> UserItems:
 
 
 def _words(catalog: pa.Table) -> dict[str, int]:
-    named, described = (
-        [" ".join(filter(None, row)) for row in zip(*(catalog[name].to_pylist() for name in columns), strict=True)]
-        for columns in (NAMING, (*NAMING, "description"))
-    )
-    return spelling.counted(named, described)
+    return spelling.counted(written(catalog, NAMING), written(catalog, (*NAMING, "description")))
 
 
 def _texts(catalog: pa.Table) -> list[str]:
