@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.made_bundle import make
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.ranking import RankRequest
-from tests.e2e.server import Server, serving
+from tests.e2e.server import Server
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("world") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("home"), workers=2, FUSELINE_BUNDLE=str(bundle)) as started:
-        yield started
 
 
 def search(server: Server, query: str, **options: Any) -> dict[str, Any]:

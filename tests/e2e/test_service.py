@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.made_bundle import make
 from pipelines.bundle import Bundle
 from pipelines.ranking import RankRequest
 from serving.routes import OPERATIONS
@@ -23,17 +22,6 @@ from tests.e2e.server import Server, serving
 KEYS = {"read": "reader-key-0123456789", "write": "writer-key-0123456789", "admin": "admins-key-0123456789"}
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("world") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("home"), workers=2, FUSELINE_BUNDLE=str(bundle)) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
