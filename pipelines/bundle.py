@@ -35,12 +35,15 @@ from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.query import Query
 from pipelines.search.spelling import Speller
+from pipelines.search.suggestions import Suggester, Suggestion, entries
 from pipelines.storage import file_sha256, read_json
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
 SEARCHED = 1000
 """Candidates asked of each member for a search, whichever page is wanted: so that pages fit together."""
+OFFERED_ITEMS = 20_000
+"""Items that may be suggested while somebody types: those that sell best."""
 SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
 """Kinds asked for similar items, in this order of trust."""
 
@@ -159,6 +162,21 @@ class Bundle:
         plain = rewritten or normalised(text)
         vector = self.encoder.encode(plain) if self.encoder is not None and plain else None
         return Query(plain, tuple(dict.fromkeys(self._analyzer.terms(plain))), vector, rewritten)
+
+    def suggestions(self, typed: str, n: int) -> list[Suggestion]:
+        """What to offer while somebody types, the most likely first."""
+        return self._suggester.complete(typed, n)
+
+    @functools.cached_property
+    def _suggester(self) -> Suggester:
+        allowed = self.catalogue.passing(Filter())
+        counts = self.catalogue.facets(np.flatnonzero(allowed), ("brand", "category"))
+        best = first_allowed(self._by_popularity, OFFERED_ITEMS, allowed)
+        titles = self.features.catalog["title"].take(best).to_pylist()
+        items = zip(self.features.item_ids.ids(best.tolist()), titles, strict=True)
+        brands, categories = dict(counts["brand"]), dict(counts["category"])
+        offered = entries(brands=brands, categories=categories, phrases=self.features.phrases, items=items)
+        return Suggester(offered, self._speller)
 
     @functools.cached_property
     def _speller(self) -> Speller:

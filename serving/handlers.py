@@ -14,7 +14,7 @@ from pipelines.features.state import UserHistory
 from pipelines.ranking import RankedItem, Ranking
 from serving.event_schemas import BadEvent, rows
 from serving.event_store import Outcome
-from serving.schemas import Filter, RankRequest, RecommendRequest, SearchRequest
+from serving.schemas import Filter, RankRequest, RecommendRequest, SearchRequest, SuggestQuery
 
 DETAILS = ("title", "brand", "category", "price", "currency", "image_uri", "available")
 """Columns of the catalogue that ``details`` adds to an item."""
@@ -88,6 +88,12 @@ def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple
     elif request.query is None and not len(history):
         fallback = UNKNOWN_USER
     return items, fallback
+
+
+def suggested(query: SuggestQuery, *, bundle: Bundle) -> tuple[list[dict[str, Any]], str | None]:
+    """What to offer for what is typed so far; a bundle that does not search still knows its catalogue."""
+    fallback = None if bundle.on(Surface.SEARCH) else SEARCH_NOT_AVAILABLE
+    return [one._asdict() for one in bundle.suggestions(query.q, query.n)], fallback
 
 
 def _descending(score: float | None) -> tuple[bool, float]:

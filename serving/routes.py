@@ -29,6 +29,7 @@ MAX_BODY = 1_000_000
 MAX_EVENTS_BODY = 16_000_000
 
 Body = TypeVar("Body", bound=schemas.Request)
+Query = TypeVar("Query", bound=BaseModel)
 
 
 class Call:
@@ -75,6 +76,13 @@ class Call:
         if getattr(value, "event_time", None) is not None and not self.runtime.replay:
             raise problems.InvalidFields([{"field": "event_time", "reason": "is taken with FUSELINE_REPLAY=1 only"}])
         return value
+
+    def query(self, model: type[Query]) -> Query:
+        """The query string as a model."""
+        try:
+            return model.model_validate(dict(self.request.query_params))
+        except ValidationError as error:
+            raise problems.invalid(error) from None
 
     def answer(self, members: dict[str, Any], *, fallback: str | None = None, status: int = 200) -> Response:
         """The members that every answer carries, and these."""
@@ -171,10 +179,7 @@ def _show(
 
 async def similar(call: Call) -> Response:
     """Items like one item."""
-    try:
-        query = schemas.SimilarQuery.model_validate(dict(call.request.query_params))
-    except ValidationError as error:
-        raise problems.invalid(error) from None
+    query = call.query(schemas.SimilarQuery)
     served = call.current()
     item_id = call.request.path_params["item_id"]
     ranking = served.bundle.similar(item_id, query.n)
@@ -208,6 +213,13 @@ async def rank(call: Call) -> Response:
     _, past, lacking = await _known(call, request, served)
     items, fallback = handlers.rank(request, bundle=served.bundle, history=past)
     return call.answer({"items": items}, fallback=lacking or fallback)
+
+
+async def suggest(call: Call) -> Response:
+    """What to offer while somebody types; nothing is recorded."""
+    query = call.query(schemas.SuggestQuery)
+    suggestions, fallback = handlers.suggested(query, bundle=call.current().bundle)
+    return call.answer({"suggestions": suggestions}, fallback=fallback)
 
 
 async def post_events(call: Call) -> Response:
@@ -304,6 +316,15 @@ OPERATIONS: tuple[Operation, ...] = (
         Role.READ,
         schemas.SearchRequest,
         answer=schemas.SearchAnswer,
+    ),
+    Operation(
+        "GET",
+        "/v1/suggest",
+        "What to offer while somebody types",
+        suggest,
+        Role.READ,
+        query=schemas.SuggestQuery,
+        answer=schemas.SuggestAnswer,
     ),
     Operation(
         "POST",

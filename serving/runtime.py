@@ -131,4 +131,7 @@ def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
         for history in [bundle.features.history(code) for code in [*longest, -1]]:
             bundle.rank(RankRequest(surface=surface, query=query, facets=FACETS if query else ()), history)
             breathe()
+    if bundle.on(Surface.SEARCH):
+        bundle.suggestions("a", 1)
+        breathe()
     bundle.rank(RankRequest(filter=Filter(category="", brand="")), bundle.features.history(-1))

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipelines.catalogue import FACETS
 from pipelines.contracts import Surface
 from pipelines.search.analysis import normalised
+from pipelines.search.suggestions import MOST
 
 MAX_N = 100
 MAX_OFFSET = 10_000
@@ -131,6 +132,15 @@ class SimilarQuery(BaseModel):
     details: bool = False
 
 
+class SuggestQuery(BaseModel):
+    """Query of ``GET /v1/suggest``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    q: str = Field("", max_length=MAX_QUERY, description="what is typed so far; nothing: what is most frequent")
+    n: int = Field(8, ge=1, le=MOST)
+
+
 class Source(BaseModel):
     """What one member said of an item."""
 
@@ -179,6 +189,20 @@ class SearchAnswer(ListAnswer):
     total: int = Field(description="items found, on all pages")
     facets: dict[str, list[FacetValue]]
     rewritten_query: str | None = Field(description="what was searched for instead of the query, or null")
+
+
+class Suggestion(BaseModel):
+    """A way to go on typing."""
+
+    text: str = Field(description="for the search box")
+    kind: Literal["query", "brand", "category", "item"]
+    value: str | None = Field(description="the brand, the category's path or the item's id; null of a query")
+
+
+class SuggestAnswer(Answer):
+    """Answer of ``GET /v1/suggest``."""
+
+    suggestions: list[Suggestion]
 
 
 class ScoredItem(BaseModel):

@@ -19,7 +19,7 @@ from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate, Fol
 from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
-from pipelines.search import spelling
+from pipelines.search import phrases, spelling
 from pipelines.search.documents import written
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
@@ -53,7 +53,7 @@ def build(
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
         language: of the item texts, see :class:`FeatureState`.
-        words: whether to count the catalogue's words, which only a bundle needs.
+        words: whether to count the catalogue's words and phrases, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -99,6 +99,7 @@ def build(
         strengths=strengths,
         language=language,
         words=_words(catalog) if words else {},
+        phrases=phrases.counted(filter(None, catalog["title"].to_pylist())) if words else {},
         interactions=tables / "interactions.parquet",
     )
 

@@ -6,6 +6,7 @@ optimal string alignment (Damerau 1964, with Boytsov's restriction: a swap of ne
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,9 @@ TOLD_ONCE = 2
 """From so many occurrences on a word of a description counts as one of the catalogue's; before, it may be a slip."""
 
 CANDIDATES = 20
+REMEMBERED = 10_000
+"""Words of queries whose correction is kept: looking for one takes half a millisecond."""
+
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 
 
@@ -57,6 +61,7 @@ class Speller:
         self._by_length: dict[int, list[str]] = {}
         for word in self._counts:
             self._by_length.setdefault(len(word), []).append(word)
+        self._nearest = functools.lru_cache(REMEMBERED)(self._sought)
 
     def corrected(self, text: str) -> str | None:
         """The query with its unknown words replaced by the nearest known ones; None when nothing changes."""
@@ -64,7 +69,7 @@ class Speller:
         rewritten = _WORD.sub(lambda word: self._nearest(word.group()), plain)
         return rewritten if rewritten != plain else None
 
-    def _nearest(self, word: str) -> str:
+    def _sought(self, word: str) -> str:
         """One error in a word, two in a long one; beyond one the beginning must be right."""
         if len(word) < SHORTEST or word in self._counts or self._analyzer.stem(word) in self._stems:
             return word

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -65,6 +66,48 @@ def test_a_list_shown_for_a_query_is_stored_as_an_impression_of_the_search(serve
             assert time.monotonic() < until
             time.sleep(0.05)
     assert row == ("search", "search")
+
+
+def test_while_somebody_types_the_catalogue_goes_on_and_nothing_is_recorded(server: Server) -> None:
+    status, answer, _ = server.ask("GET", "/v1/suggest?q=BRA&n=2")
+    assert status == 200
+    assert [one["text"] for one in answer["suggestions"]] == ["brand0", "brand1"]
+    assert answer["suggestions"][0] == {"text": "brand0", "kind": "brand", "value": "brand0"}
+    assert answer["fallback"] is None
+    assert answer["attribution_token"]
+    assert answer["model_version"]
+    assert 0 <= answer["took_ms"] < 100
+    time.sleep(1)
+    with sqlite3.connect(server.home / "var" / "events" / "events.db") as store:
+        statement = "SELECT count(*) FROM impressions WHERE attribution_token = ?"
+        assert store.execute(statement, (answer["attribution_token"],)).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [("gar", "Garden"), ("gadren to", "Tools"), ("thing i0007", "Thing i0007"), ("", "Garden"), ("xyzzy", None)],
+)
+def test_suggestions_are_of_the_catalogue(server: Server, typed: str, first: str | None) -> None:
+    offered = server.ask("GET", f"/v1/suggest?q={quote(typed)}")[1]["suggestions"]
+    assert next((one["text"] for one in offered), None) == first
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["%F0%9F%98%80", "%00", "%ff%fe", "%3Cscript%3E", "'%3B%20DROP%20TABLE%20events%3B--", "%E2%80%AEcup", "%25"],
+)
+def test_whatever_is_typed_so_far_is_answered(server: Server, typed: str) -> None:
+    assert server.ask("GET", f"/v1/suggest?q={typed}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"), [("n=0", "n"), ("n=x", "n"), ("n=21", "n"), ("m=1", "m"), ("q=" + "a" * 501, "q")]
+)
+def test_a_wrong_question_for_suggestions_is_refused_by_the_name_of_its_field(
+    server: Server, asked: str, field: str
+) -> None:
+    status, problem, headers = server.ask("GET", f"/v1/suggest?{asked}")
+    assert (status, headers["content-type"], problem["field"]) == (400, "application/problem+json", field)
 
 
 @pytest.mark.parametrize(

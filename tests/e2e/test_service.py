@@ -45,6 +45,7 @@ def test_every_answer_carries_the_four_members(server: Server) -> None:
         server.post("/v1/rank", {"items": ["i0001"], "user_id": "u001"}),
         server.post("/v1/events", bought("i0001", user_id="somebody")),
         server.ask("GET", "/v1/items/i0001/similar?n=3")[1],
+        server.ask("GET", "/v1/suggest?q=thing")[1],
     ]
     for answer in answers:
         assert answer["attribution_token"]
