@@ -33,6 +33,7 @@ from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import ENCODER, QueryEncoder
+from pipelines.search.naming import Names
 from pipelines.search.query import Query
 from pipelines.search.spelling import Speller
 from pipelines.search.suggestions import Suggester, Suggestion, entries
@@ -161,7 +162,8 @@ class Bundle:
         rewritten = self._speller.corrected(text)
         plain = rewritten or normalised(text)
         vector = self.encoder.encode(plain) if self.encoder is not None and plain else None
-        return Query(plain, tuple(dict.fromkeys(self._analyzer.terms(plain))), vector, rewritten)
+        terms = tuple(dict.fromkeys(self._analyzer.terms(plain)))
+        return Query(plain, terms, vector, rewritten, *self._names.named_in(plain))
 
     def suggestions(self, typed: str, n: int) -> list[Suggestion]:
         """What to offer while somebody types, the most likely first."""
@@ -177,6 +179,11 @@ class Bundle:
         brands, categories = dict(counts["brand"]), dict(counts["category"])
         offered = entries(brands=brands, categories=categories, phrases=self.features.phrases, items=items)
         return Suggester(offered, self._speller)
+
+    @functools.cached_property
+    def _names(self) -> Names:
+        counts = self.catalogue.facets(np.arange(self.features.n_items), ("brand", "category"))
+        return Names(dict(counts["brand"]), dict(counts["category"]), self.features.words, self._analyzer)
 
     @functools.cached_property
     def _speller(self) -> Speller:
@@ -228,7 +235,11 @@ class Bundle:
         items = self._items_of(request, context, places, score_of, fused)
         facets = self.catalogue.facets(order, request.facets)
         rewritten = context.query.rewritten if context.query else None
-        return Ranking(items, fallback, total=len(order), facets=facets, rewritten_query=rewritten)
+        query = context.query
+        understood = {"brands": query.brands, "categories": query.categories} if query and request.explain else {}
+        return Ranking(
+            items, fallback, total=len(order), facets=facets, rewritten_query=rewritten, understood=understood
+        )
 
     def _items_of(
         self,

@@ -81,7 +81,8 @@ class Ranking:
 
     ``total``: how many items all pages of a search hold together; None for other lists, which go on to the end of
     the catalogue. ``facets``: by field, values and how many of these items have them. ``rewritten_query``: what was
-    searched for instead of what was typed, or None.
+    searched for instead of what was typed, or None. ``understood``: with ``explain``, the brands and
+    categories that the query names.
     """
 
     items: tuple[RankedItem, ...]
@@ -89,3 +90,4 @@ class Ranking:
     total: int | None = None
     facets: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
     rewritten_query: str | None = None
+    understood: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -202,6 +202,7 @@ async def search(call: Call) -> Response:
         "total": ranking.total or 0,
         "facets": handlers.counted(ranking),
         "rewritten_query": ranking.rewritten_query,
+        **({"understood": ranking.understood} if request.explain else {}),
     }
     return call.answer(members, fallback=ranking.fallback)
 

@@ -183,12 +183,20 @@ class FacetValue(BaseModel):
     count: int
 
 
+class Understood(BaseModel):
+    """What of the catalogue a query names."""
+
+    brands: list[str]
+    categories: list[str] = Field(description="whole paths")
+
+
 class SearchAnswer(ListAnswer):
     """Answer of ``POST /v1/search``."""
 
     total: int = Field(description="items found, on all pages")
     facets: dict[str, list[FacetValue]]
     rewritten_query: str | None = Field(description="what was searched for instead of the query, or null")
+    understood: Understood | None = Field(None, description="with explain")
 
 
 class Suggestion(BaseModel):
