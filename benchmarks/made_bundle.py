@@ -5,6 +5,7 @@ Nothing here says anything about quality; shapes, files and code paths are those
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ from pipelines.storage import file_sha256, read_array, read_json, value_sha256, 
 AS_OF = datetime(2010, 12, 1, tzinfo=UTC)
 STRENGTHS = {str(EventType.PURCHASE_COMPLETE): 1.0, str(EventType.ADD_TO_CART): 0.3, "detail-page-view": 0.1}
 CATEGORIES = ("Garden > Tools > Spades", "Garden > Plants", "Kitchen > Cups|Gifts", "Kitchen > Plates")
+COLORS = ("red", "Red", "blue", "green")
 NAMING = ("title", "brand", "category")
 DIMENSION = 64
 NEIGHBOURS = 50
@@ -159,7 +161,7 @@ def _catalog(ids: Sequence[str], price: np.ndarray) -> pa.Table:
         "currency": ["GBP"] * n,
         "available": [i % 10 != 9 for i in range(n)],
         "image_uri": [None] * n,
-        "attributes": [None] * n,
+        "attributes": [json.dumps({"color": COLORS[i % 4], "size": i % 2}) if i % 5 else None for i in range(n)],
         "updated_at": [AS_OF] * n,
     }
     return pa.table(values, schema=CATALOG.schema)

@@ -8,12 +8,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.attributes import Attributes
 from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
 from pipelines.features.state import FeatureState
 from pipelines.ranking import Filter
 
 FACETS: tuple[str, ...] = ("brand", "category", "available", "price")
-"""What items can be counted by."""
+"""What the items of any catalogue can be counted by; beside it its own attributes, see :attr:`Catalogue.fields`."""
+
+ATTRIBUTE = "attributes."
+"""Stands before the name of an attribute."""
+
+MOST_VALUES = 50
+"""Values of an attribute that a count gives."""
 
 PRICE_STEPS = (1.0, 2.0, 5.0)
 """Bounds of price ranges are these times a power of ten."""
@@ -43,6 +50,8 @@ class Catalogue:
             mask = mask & (price >= wanted.price_min)
         if wanted.price_max is not None:
             mask = mask & (price <= wanted.price_max)
+        for name, values in wanted.attributes:
+            mask = mask & self.attributes.having(name, values)
         return mask
 
     def within(self, categories: Sequence[str]) -> np.ndarray:
@@ -73,8 +82,9 @@ class Catalogue:
 
         Args:
             codes: int64 ``[m]``, distinct.
-            fields: of :data:`FACETS`. An item counts for each of its categories and all their ancestors; prices
-                count by range, ``5-10``: from 5 on and below 10.
+            fields: of :attr:`fields`. An item counts for each of its categories and all their ancestors; prices
+                count by range, ``5-10``: from 5 on and below 10; of an attribute the :data:`MOST_VALUES` most
+                frequent values are given.
         """
         return {field: self._counted(codes, field) for field in fields}
 
@@ -88,9 +98,25 @@ class Catalogue:
         else:
             inside = np.zeros(self._features.n_items, np.bool_)
             inside[codes] = True
-            counts = {name: int(inside[members].sum()) for name, members in self._categories.items()}
-            found = Counter({name: count for name, count in counts.items() if count})
-        return sorted(found.items(), key=lambda one: (-one[1], one[0]))
+            found = Counter(self._inside(inside, field))
+        most = MOST_VALUES if field.startswith(ATTRIBUTE) else None
+        return sorted(found.items(), key=lambda one: (-one[1], one[0]))[:most]
+
+    def _inside(self, inside: np.ndarray, field: str) -> dict[str, int]:
+        if field.startswith(ATTRIBUTE):
+            return self.attributes.counted(field.removeprefix(ATTRIBUTE), inside)
+        counts = {name: int(inside[members].sum()) for name, members in self._categories.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the items of this catalogue can be counted by."""
+        return (*FACETS, *(f"{ATTRIBUTE}{name}" for name in self.attributes.names))
+
+    @functools.cached_property
+    def attributes(self) -> Attributes:
+        """The items' attributes by name and value."""
+        return Attributes.of(self._features.catalog["attributes"].to_pylist())
 
     def _price_ranges(self, codes: np.ndarray) -> list[tuple[str, int]]:
         """Ranges with round bounds from the least to the highest price, in ascending order."""

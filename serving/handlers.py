@@ -9,15 +9,20 @@ from typing import Any
 
 from pipelines import ranking as asked
 from pipelines.bundle import Bundle
+from pipelines.catalogue import ATTRIBUTE
 from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
 from pipelines.ranking import RankedItem, Ranking
 from serving.event_schemas import BadEvent, rows
 from serving.event_store import Outcome
+from serving.problems import InvalidFields
 from serving.schemas import Filter, RankRequest, RecommendRequest, SearchRequest, SuggestQuery
 
 DETAILS = ("title", "brand", "category", "price", "currency", "image_uri", "available")
 """Columns of the catalogue that ``details`` adds to an item."""
+
+MOST_NAMED = 50
+"""Fields of the catalogue that a message lists."""
 
 UNKNOWN_USER = "unknown_user"
 SEARCH_NOT_AVAILABLE = "search_not_available"
@@ -30,12 +35,14 @@ def seed(token: str) -> int:
 
 def recommend(request: RecommendRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a user; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
+    check_fields(request, bundle=bundle)
     wanted = replace(_asked(request, request.surface, token), exclude=tuple(request.exclude))
     return bundle.rank(wanted, history)
 
 
 def search(request: SearchRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a query; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
+    check_fields(request, bundle=bundle)
     wanted = _asked(request, Surface.SEARCH, request.page_of or token)
     facets = tuple(dict.fromkeys(request.facets))
     return bundle.rank(replace(wanted, query=request.query, facets=facets), history)
@@ -70,7 +77,26 @@ def _filter(wanted: Filter) -> asked.Filter:
         price_min=wanted.price_min,
         price_max=wanted.price_max,
         available=wanted.available,
+        attributes=tuple((name, tuple(values)) for name, values in wanted.attributes.items()),
     )
+
+
+def check_fields(request: RecommendRequest | SearchRequest, *, bundle: Bundle) -> None:
+    """Whether the catalogue has the attributes that a request filters and counts by.
+
+    Raises:
+        InvalidFields: naming each that it has not, and those that it has.
+    """
+    facets = request.facets if isinstance(request, SearchRequest) else []
+    if not facets and not request.filter.attributes:
+        return
+    known = bundle.catalogue.fields
+    asked_for = {f"filter.{ATTRIBUTE}{name}": f"{ATTRIBUTE}{name}" for name in request.filter.attributes}
+    asked_for |= {f"facets.{place}": field for place, field in enumerate(facets)}
+    wrong = [place for place, field in asked_for.items() if field not in known]
+    if wrong:
+        reason = f"is not a field of this catalogue; there are: {', '.join(known[:MOST_NAMED])}"
+        raise InvalidFields([{"field": place, "reason": reason} for place in wrong])
 
 
 def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple[list[dict[str, Any]], str | None]:
@@ -91,9 +117,10 @@ def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple
 
 
 def suggested(query: SuggestQuery, *, bundle: Bundle) -> tuple[list[dict[str, Any]], str | None]:
-    """What to offer for what is typed so far; a bundle that does not search still knows its catalogue."""
-    fallback = None if bundle.on(Surface.SEARCH) else SEARCH_NOT_AVAILABLE
-    return [one._asdict() for one in bundle.suggestions(query.q, query.n)], fallback
+    """What to offer for what is typed so far; nothing where the bundle does not search."""
+    if not bundle.on(Surface.SEARCH):
+        return [], SEARCH_NOT_AVAILABLE
+    return [one._asdict() for one in bundle.suggestions(query.q, query.n)], None
 
 
 def _descending(score: float | None) -> tuple[bool, float]:
