@@ -120,7 +120,7 @@ def _nearest(catalogue: Catalogue, paths: Sequence[str], allowed: np.ndarray) ->
     """Allowed items of these categories, else of those one step wider, and so on; bool ``[n_items]``."""
     level = [path.split(CATEGORY_PATH) for path in paths]
     while level:
-        near = catalogue.within([CATEGORY_PATH.join(parts) for parts in level]) & allowed
+        near: np.ndarray = catalogue.within([CATEGORY_PATH.join(parts) for parts in level]) & allowed
         if near.any():
             return near
         level = [parts[:-1] for parts in level if len(parts) > 1]

@@ -68,7 +68,8 @@ def _is_said(run: Run) -> bool:
 
 def _frequent_runs(segments: Sequence[Sequence[str]], least: int) -> dict[Run, int]:
     """Runs of one word to one more than a phrase may have, that occur at least so often."""
-    level = {(word,): n for word, n in Counter(word for words in segments for word in words).items() if n >= least}
+    every = Counter(word for words in segments for word in words)
+    level: dict[Run, int] = {(word,): n for word, n in every.items() if n >= least}
     found = dict(level)
     for size in range(2, LONGEST + 2):
         runs = (tuple(words[at : at + size]) for words in segments for at in range(len(words) - size + 1))

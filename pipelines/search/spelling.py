@@ -85,9 +85,15 @@ class Speller:
         For a query that finds nothing as it is. None when nothing changes or nothing is left.
         """
         plain = normalised(text)
-        kept = _WORD.sub(lambda word: self._known(word.group()) or self._begun(word.group()), plain)
-        looser = " ".join(kept.split())
+        looser = " ".join(filter(None, map(self._looser, plain.split(" "))))
         return looser if looser != plain and words_of(looser) else None
+
+    def _looser(self, piece: str) -> str:
+        """A piece between spaces: what holds a number, or nothing but known words, stays as it is typed."""
+        words = words_of(piece)
+        if any(one.isdigit() for one in piece) or all(map(self._known, words)):
+            return piece
+        return " ".join(filter(None, (self._known(word) or self._begun(word) for word in words)))
 
     def _known(self, word: str) -> str | None:
         return word if word in self._counts or self._analyzer.stem(word) in self._stems else None

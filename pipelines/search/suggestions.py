@@ -120,7 +120,8 @@ class Suggester:
         items = np.array([one.kind is Kind.ITEM for one in self._offered], np.bool_)
         heaviest = float(weights.max(initial=0.0, where=~items)) or 1.0
         share = 0.999 * np.where(items, weights, weights / heaviest)
-        return (2.0 * ~items[self._entries] + begins + share[self._entries]).astype(np.float32)
+        strength: np.ndarray = 2.0 * ~items[self._entries] + begins + share[self._entries]
+        return strength.astype(np.float32)
 
     def complete(self, typed: str, n: int) -> list[Suggestion]:
         """At most ``n`` of :data:`MOST` suggestions, the most likely first; without a letter what is most frequent."""
