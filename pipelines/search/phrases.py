@@ -42,18 +42,14 @@ def counted(titles: Iterable[str]) -> dict[str, int]:
     distinct = {normalised(title) for title in titles}
     segments = [words for title in sorted(distinct) for part in _MARKS.split(title) if (words := _words(part))]
     least = LEAST if len(distinct) >= SMALL_SHOP else LEAST_IN_A_SMALL_SHOP
-    occurs = _frequent_runs(segments, least)
     begins, ends = _edge_words(segments)
-    fragments = _fragments(occurs)
-    phrases = {
-        " ".join(run): count
-        for run, count in occurs.items()
-        if len(run) <= LONGEST
-        and run not in fragments
-        and run[-1] in ends
-        and (len(run) == 1 or run[0] in begins)
-        and _is_said(run)
+    said = {
+        run: count
+        for run, count in _frequent_runs(segments, least).items()
+        if run[-1] in ends and (len(run) == 1 or run[0] in begins) and _is_said(run)
     }
+    fragments = _fragments(said)
+    phrases = {" ".join(run): n for run, n in said.items() if len(run) <= LONGEST and run not in fragments}
     return dict(sorted(phrases.items(), key=lambda one: (-one[1], one[0]))[:MOST])
 
 
@@ -88,11 +84,11 @@ def _edge_words(segments: Sequence[Sequence[str]]) -> tuple[set[str], set[str]]:
     return begins, ends
 
 
-def _fragments(occurs: dict[Run, int]) -> set[Run]:
+def _fragments(said: dict[Run, int]) -> set[Run]:
+    """Runs of two words or more that nearly always stand in one that is a word longer."""
     return {
         part
-        for run, count in occurs.items()
-        if len(run) > 1
+        for run, count in said.items()
         for part in (run[:-1], run[1:])
-        if len(part) > 1 and count >= FRAGMENT * occurs[part]
+        if len(part) > 1 and part in said and count >= FRAGMENT * said[part]
     }

@@ -132,17 +132,20 @@ class Suggester:
         for attempt in self._attempts(begun):
             if found := self._matching(attempt, n):
                 return found
-        return self._tails(prefix, n)
+        return self._tails(self._finished(begun).rstrip(), n)
 
     def _attempts(self, begun: str) -> Iterator[str]:
         """What was typed; its finished words corrected; the last one too; and that without an ending."""
         yield begun
-        head, gap, last = begun.rpartition(" ")
-        yield f"{self._speller.corrected(head) or head}{gap}{last}"
+        yield self._finished(begun)
         whole = self._speller.corrected(begun) or begun
         yield whole
-        if len(last) > SPARE:
+        if begun[-SPARE:].isalpha():
             yield whole[:-1]
+
+    def _finished(self, begun: str) -> str:
+        head, gap, last = begun.rpartition(" ")
+        return f"{self._speller.corrected(head) or head}{gap}{last}"
 
     def _matching(self, prefix: str, n: int) -> list[Suggestion]:
         compared = prefix[:COMPARED]

@@ -47,7 +47,7 @@ def test_what_nobody_has_nobody_has(attributes: Attributes) -> None:
 
 def test_an_item_counts_once_for_each_of_its_values_under_the_usual_spelling(attributes: Attributes) -> None:
     everything = np.ones(len(ITEMS), np.bool_)
-    assert attributes.counted("color", everything) == {"Red": 3, "Blue": 2}
+    assert attributes.counted("color", everything) == {"red": 3, "Blue": 2}
     assert attributes.counted("size", everything) == {"12": 2, "4.5": 1}
     assert attributes.counted("color", ~everything) == {}
 

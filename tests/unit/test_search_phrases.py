@@ -27,7 +27,7 @@ def test_what_is_said_once_is_none() -> None:
 
 def test_a_phrase_neither_begins_nor_ends_with_what_only_joins_words() -> None:
     titles = [f"{thing} with {part}" for thing in ("mug", "cup", "jug", "pot") for part in ("lid", "handle", "foot")]
-    found = counted([*titles, *(f"box of {n} {thing}s" for n in "ab" for thing in ("mug", "cup", "jug", "pot"))])
+    found = counted([*titles, *(f"box of {n} {thing}s" for n in "abcd" for thing in ("mug", "cup", "jug", "pot"))])
     assert "mug with lid" not in found  # once
     assert not [phrase for phrase in found if phrase.split()[0] == "with" or phrase.split()[-1] in {"with", "of"}]
 
@@ -47,7 +47,6 @@ def test_marks_end_a_phrase_and_the_same_title_counts_once() -> None:
 def test_numbers_alone_and_long_runs_are_none_and_any_script_is_read() -> None:
     found = counted(["набор красных чашек 12", "набор красных чашек 24", "चाय कप 12", "चाय कप 12 लाल", ""])
     assert found["набор красных чашек"] == 2
-    assert "чай" not in found
     assert found["चाय कप"] == 2
     assert not [phrase for phrase in found if phrase[-1].isdigit() or len(phrase.split()) > LONGEST]
 
