@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from pipelines import model_registry
+from pipelines import model_registry, rescue
 from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
@@ -36,8 +37,10 @@ from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
+from pipelines.search.naming import Names
 from pipelines.search.query import Query
 from pipelines.search.spelling import Speller
+from pipelines.search.suggestions import Suggester, Suggestion, entries
 from pipelines.storage import file_sha256, read_json
 from pipelines.workspace import Workspace
 
@@ -49,6 +52,8 @@ SHORTLISTING = "convex"
 """The method that makes the shortlist of a search."""
 SEARCHED = 1000
 """Candidates asked of each member for a search, whichever page is wanted: so that pages fit together."""
+OFFERED_ITEMS = 20_000
+"""Items that may be suggested while somebody types: those that sell best."""
 SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
 """Kinds asked for similar items, in this order of trust."""
 
@@ -184,9 +189,36 @@ class Bundle:
     def query(self, text: str) -> Query:
         """What was typed, its slips corrected, analysed as the catalogue was."""
         rewritten = self._speller.corrected(text)
-        plain = rewritten or normalised(text)
+        return self._understood(rewritten or normalised(text), rewritten)
+
+    def _relaxed(self, query: Query) -> Query | None:
+        looser = self._speller.relaxed(query.text)
+        return None if looser is None else self._understood(looser, looser)
+
+    def _understood(self, plain: str, rewritten: str | None) -> Query:
         vector = self.encoder.encode(plain) if self.encoder is not None and plain else None
-        return Query(plain, tuple(dict.fromkeys(self._analyzer.terms(plain))), vector, rewritten)
+        terms = tuple(dict.fromkeys(self._analyzer.terms(plain)))
+        return Query(plain, terms, vector, rewritten, *self._names.named_in(plain))
+
+    def suggestions(self, typed: str, n: int) -> list[Suggestion]:
+        """What to offer while somebody types, the most likely first."""
+        return self._suggester.complete(typed, n)
+
+    @functools.cached_property
+    def _suggester(self) -> Suggester:
+        allowed = self.catalogue.passing(Filter())
+        counts = self.catalogue.facets(np.flatnonzero(allowed), ("brand", "category"))
+        best = first_allowed(self._by_popularity, OFFERED_ITEMS, allowed)
+        titles = self.features.catalog["title"].take(best).to_pylist()
+        items = zip(self.features.item_ids.ids(best.tolist()), titles, strict=True)
+        brands, categories = dict(counts["brand"]), dict(counts["category"])
+        offered = entries(brands=brands, categories=categories, phrases=self.features.phrases, items=items)
+        return Suggester(offered, self._speller)
+
+    @functools.cached_property
+    def _names(self) -> Names:
+        counts = self.catalogue.facets(np.arange(self.features.n_items), ("brand", "category"))
+        return Names(dict(counts["brand"]), dict(counts["category"]), self.features.words, self._analyzer)
 
     @functools.cached_property
     def _speller(self) -> Speller:
@@ -226,19 +258,37 @@ class Bundle:
 
     def _search(self, request: RankRequest, history: UserHistory) -> Ranking:
         """The list for a query: pages of one order, which no page repeats or skips an item of."""
-        context = Context(history, request.surface, self.query(request.query or ""))
-        order, scores, fused, fallback = self._fused_order(context, self.allowed(request, history), SEARCHED)
-        ranked = order.tolist()
+        shop = rescue.Shop(partial(self._find, history), self._relaxed, self.catalogue, self._by_popularity)
+        unfiltered = self.catalogue.passing(Filter(available=request.filter.available))
+        asked, allowed = self.query(request.query or ""), self.allowed(request, history)
+        found = rescue.searched(shop, asked, allowed=allowed, unfiltered=unfiltered)
+        ranked = found.codes.tolist()
         chances = [1.0] * len(ranked)
         if request.explore:
             ranked, chances = swap_one(ranked, seed=request.seed)
         page = slice(request.offset, request.offset + request.n)
         places = list(zip(ranked[page], chances[page], strict=True))
-        score_of = dict(zip(order.tolist(), scores.tolist(), strict=True))
-        items = self._items_of(request, context, places, score_of, fused)
-        facets = self.catalogue.facets(order, request.facets)
-        rewritten = context.query.rewritten if context.query else None
-        return Ranking(items, fallback, total=len(order), facets=facets, rewritten_query=rewritten)
+        score_of = dict(zip(found.codes.tolist(), found.scores.tolist(), strict=True))
+        query = found.query
+        return Ranking(
+            self._items_of(request, Context(history, request.surface, query), places, score_of, found.candidates),
+            found.fallback,
+            total=len(ranked),
+            facets=self.catalogue.facets(found.codes, request.facets),
+            rewritten_query=query.rewritten,
+            understood={"brands": query.brands, "categories": query.categories} if request.explain else {},
+        )
+
+    def _find(self, history: UserHistory, query: Query, allowed: np.ndarray | None) -> rescue.Found:
+        """What members and fusion find for a query; where no member goes by words, meaning counts as such."""
+        context = Context(history, Surface.SEARCH, query)
+        codes, scores, candidates, fallback = self._fused_order(context, allowed, SEARCHED)
+        worded = False
+        if candidates is not None:
+            by_words = [not self.members[name].by_meaning for name in candidates.members]
+            opinions = candidates.scores[:, by_words] if any(by_words) else candidates.scores
+            worded = bool((~np.isnan(opinions)).any())
+        return rescue.Found(query, codes, scores, candidates, worded, fallback)
 
     def _items_of(
         self,
@@ -315,7 +365,7 @@ class Bundle:
         return mask
 
     def _fused_order(
-        self, context: Context, allowed: np.ndarray, wanted: int
+        self, context: Context, allowed: np.ndarray | None, wanted: int
     ) -> tuple[np.ndarray, np.ndarray, CandidateList | None, str | None]:
         surface = Surface(context.surface)
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32), None)

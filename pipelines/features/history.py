@@ -19,7 +19,8 @@ from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate, Fol
 from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
-from pipelines.search import spelling
+from pipelines.search import phrases, spelling
+from pipelines.search.documents import written
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
 MAX_ATTRIBUTE_VALUES = 1000
@@ -41,6 +42,7 @@ def build(
     strengths: dict[str, float],
     text: TextVectors | None,
     language: str | None = "english",
+    suggesting: bool = False,
 ) -> FeatureState:
     """Aggregates, items and users of what lies before ``time``.
 
@@ -51,6 +53,7 @@ def build(
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
         language: of the item texts, see :class:`FeatureState`.
+        suggesting: whether to count the catalogue's phrases, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -98,6 +101,7 @@ def build(
         language=language,
         n_searches=n_searches,
         words=_words(catalog),
+        phrases=phrases.counted(filter(None, catalog["title"].to_pylist())) if suggesting else {},
         interactions=tables / "interactions.parquet",
     )
 
@@ -230,11 +234,7 @@ def _user_items(table: pa.Table, n_users: int) -> UserItems:
 
 
 def _words(catalog: pa.Table) -> dict[str, int]:
-    named, described = (
-        [" ".join(filter(None, row)) for row in zip(*(catalog[name].to_pylist() for name in columns), strict=True)]
-        for columns in (NAMING, (*NAMING, "description"))
-    )
-    return spelling.counted(named, described)
+    return spelling.counted(written(catalog, NAMING), written(catalog, (*NAMING, "description")))
 
 
 def _texts(catalog: pa.Table) -> list[str]:

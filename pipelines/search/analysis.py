@@ -136,6 +136,17 @@ class Analyzer:
         return unaccented(word if language is None else _stemmed(language, word))
 
 
+def pieces(text: str) -> list[str]:
+    """Words and numbers in order, without possessives; letters of scripts that are written without spaces singly."""
+    found: list[str] = []
+    for piece in _PIECE.findall(normalised(text)):
+        if not piece[0].isdigit() and script(piece[0]).startswith(UNSPACED):
+            found += piece
+        else:
+            found.append(_POSSESSIVE.sub("", piece))
+    return found
+
+
 def compound(pieces: list[str]) -> str | None:
     """The pieces of one word run together: a model number, or a word that others write without the hyphen.
 

@@ -127,6 +127,16 @@ def test_facets_count_all_items_found_and_not_only_those_of_the_page(bundle: Bun
     assert bounds == sorted(bounds)
 
 
+def test_attributes_are_filtered_and_counted_by_as_any_other_field(bundle: Bundle) -> None:
+    red = Filter(attributes=(("colour", ("RED", "blue")),))
+    asked = RankRequest(surface=Surface.SEARCH, query="boots", filter=red, facets=("attributes.colour", "brand"))
+    ranking = bundle.rank(asked, bundle.history())
+    assert [item.id for item in ranking.items] == ["boot"]
+    assert ranking.facets == {"attributes.colour": [("red", 1)], "brand": [("Fleet", 1)]}
+    assert bundle.catalogue.fields == ("brand", "category", "available", "price", "attributes.colour")
+    assert found(bundle, "boots", filter=Filter(attributes=(("size", ("1",)),))) == []
+
+
 @pytest.mark.parametrize(
     "query",
     ["", " ", "\x00", "😀", "'; DROP TABLE items;--", "<script>alert(1)</script>", "a" * 10_000, "红色", "1/2 in"],
