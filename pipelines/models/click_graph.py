@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.contracts import Surface
-from pipelines.features import history
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
 from pipelines.search.analysis import Analyzer
 from pipelines.storage import read_arrays, read_json, write_arrays, write_json
@@ -97,6 +96,8 @@ class ClickGraph(FittedModel):
 
 def fit(config: ClickGraphConfig, data: TrainingData, *, seed: int) -> ClickGraph:
     """Count what was chosen after each search; queries with the same terms are one."""
+    from pipelines.features import history  # the table engine, which a service has not
+
     del seed  # nothing is drawn
     analyzer = Analyzer(data.features.language)
 
