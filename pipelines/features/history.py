@@ -143,11 +143,11 @@ def interactions(state: FeatureState) -> dict[str, np.ndarray]:
 
 
 def chosen_after_searches(
-    state: FeatureState, key: Callable[[str], str], *, days: float
+    state: FeatureState, key: Callable[[str], str], *, days: float, of: np.ndarray | None = None
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """What was chosen after each search as of the state's instant, and by how many.
 
-    A history counts once for a query and an item, with the root of its strongest event's strength, decayed by
+    A history counts once for a query and a code, with the root of its strongest event's strength, decayed by
     ``exp(-age / days)``: a purchase as 1, a look at a product as .32. So nobody counts for more than 1, however
     often the same is done. Events without a history count as those of one nobody.
 
@@ -155,10 +155,11 @@ def chosen_after_searches(
         state: with its interactions.
         key: what queries that mean the same have in common; empty for one that asks nothing.
         days: time constant of the decay.
+        of: int ``[n_items]``, what an item counts as, -1 for nothing; None: as itself.
 
     Returns:
-        Keys in order, codes of the items, int64, and evidence > 0, float64, a row for each pair; pairs of one query are
-        adjacent, items ascending.
+        Keys in order, codes, int64, and evidence > 0, float64, a row for each pair; pairs of one query are adjacent,
+        codes ascending.
     """
     if state.interactions is None:
         raise ValueError("this state was loaded from a bundle, which ships no interactions")
@@ -168,7 +169,9 @@ def chosen_after_searches(
         typed = rows.select("query").distinct().to_pyarrow()["query"].to_pylist()
         keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([key(one) for one in typed], pa.string())}
         named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
-        items = ibis.memtable(_codes(state.item_ids, "item"))
+        counts_as = np.arange(state.n_items, dtype=np.int32) if of is None else of.astype(np.int32)
+        codes = pa.table({"id": pa.array(state.item_ids.ids(), pa.string()), "item": counts_as})
+        items = ibis.memtable(codes).filter(lambda table: table.item >= 0)
         coded = rows.inner_join(items, rows.item_id == items.id).select(*rows.columns, "item")
         joined = coded.inner_join(named, coded["query"] == named.typed).select(*coded.columns, "key")
         counted = joined.mutate(evidence=joined.strength.sqrt() * (joined.age / -days).exp())

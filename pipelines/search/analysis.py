@@ -106,6 +106,10 @@ class Analyzer:
         if self.language is not None and self.language not in Stemmer.algorithms():
             raise ValueError(f"no stemmer for {self.language!r}; there are: {', '.join(Stemmer.algorithms())}")
 
+    def key(self, text: str) -> str:
+        """What texts with the same distinct terms have in common; empty for one without any."""
+        return " ".join(sorted(set(self.terms(text))))
+
     def terms(self, text: str) -> list[str]:
         """Terms in order, compounds after their parts; repeated as often as they occur."""
         plain = _FEET.sub(" ft ", _INCHES.sub(" in ", normalised(text)))
