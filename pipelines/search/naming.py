@@ -12,7 +12,7 @@ LONGEST = 8
 """Words of a name."""
 
 MOST = 5
-"""Brands, and categories, that a query is taken to name; a category's name may stand in several paths."""
+"""Brands, or category paths, that one name stands for: those with most items."""
 
 OWN_SHARE = 0.02
 """A brand that is one word is known beside other words if so much of the word's use in the catalogue is its own."""
@@ -46,14 +46,14 @@ class Names:
         }
 
     def named_in(self, text: str) -> Named:
-        """The longest names in a query, from its left to its right; at most :data:`MOST` of each."""
+        """The longest names in a query, from its left to its right."""
         words = [unaccented(one) for one in pieces(text)]
         whole = "".join(words)
         brands = [key for key in _spans(words, self._brands) if key == whole or key not in self._common]
         categories = _spans(self._stems(text), self._categories)
         return Named(
-            tuple(name for key in brands for name in self._brands[key])[:MOST],
-            tuple(path for key in categories for path in self._categories[key])[:MOST],
+            tuple(name for key in brands for name in self._brands[key][:MOST]),
+            tuple(path for key in categories for path in self._categories[key][:MOST]),
         )
 
     def _stems(self, text: str) -> list[str]:

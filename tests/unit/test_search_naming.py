@@ -47,6 +47,7 @@ def test_what_names_nothing_is_nothing(names: Names, query: str) -> None:
     assert names.named_in(query) == Named()
 
 
-def test_there_is_an_end_to_what_a_query_can_name() -> None:
-    names = Names({}, {f"shop{n} > Mugs": n for n in range(9)}, {}, Analyzer())
-    assert len(names.named_in("mug").categories) == MOST
+def test_a_name_of_many_categories_stands_for_the_fullest_and_hides_no_other() -> None:
+    names = Names({}, {**{f"shop{n} > Mugs": n for n in range(9)}, "Trays": 1}, {}, Analyzer())
+    found = names.named_in("mug tray").categories
+    assert (len(found), found[0], found[-1]) == (MOST + 1, "shop8 > Mugs", "Trays")
