@@ -54,6 +54,13 @@ class Catalogue:
             mask = mask & self.attributes.having(name, values)
         return mask
 
+    @functools.cached_property
+    def best_selling(self) -> np.ndarray:
+        """All codes, what sells best now first, ties by code; int64."""
+        items = self._features.items
+        codes = np.arange(self._features.n_items)
+        return np.lexsort((codes, -items["bought"], -items["bought_decay30"]))
+
     def within(self, categories: Sequence[str]) -> np.ndarray:
         """Items in any of these categories or below, bool ``[n_items]``."""
         mask = np.zeros(self._features.n_items, np.bool_)

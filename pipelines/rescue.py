@@ -68,13 +68,11 @@ class Shop:
         find: searches.
         relaxed: a query with looser words; None when there are none.
         catalogue: its graph.
-        by_popularity: all codes, what sells best first.
     """
 
     find: Find
     relaxed: Callable[[Query], Query | None]
     catalogue: Catalogue
-    by_popularity: np.ndarray
 
 
 def searched(shop: Shop, query: Query, *, allowed: np.ndarray, unfiltered: np.ndarray) -> Found:
@@ -112,7 +110,7 @@ def _by_graph(shop: Shop, nothing: Found, allowed: np.ndarray) -> Found:
         (SAME_BRAND, shop.catalogue.of_brands(brands) & allowed),
     )
     name, near = next(((name, near) for name, near in tried if near.any()), (WHAT_SELLS, allowed))
-    codes = first_allowed(shop.by_popularity, SHOWN, near)
+    codes = first_allowed(shop.catalogue.best_selling, SHOWN, near)
     return replace(nothing, codes=codes, scores=np.zeros(len(codes), np.float32), candidates=None, fallback=name)
 
 

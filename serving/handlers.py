@@ -120,7 +120,7 @@ def suggested(query: SuggestQuery, *, bundle: Bundle) -> tuple[list[dict[str, An
     """What to offer for what is typed so far; nothing where the bundle does not search."""
     if not bundle.on(Surface.SEARCH):
         return [], SEARCH_NOT_AVAILABLE
-    return [one._asdict() for one in bundle.suggestions(query.q, query.n)], None
+    return [one._asdict() for one in bundle.reader.suggestions(query.q, query.n)], None
 
 
 def _descending(score: float | None) -> tuple[bool, float]:

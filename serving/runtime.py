@@ -133,6 +133,6 @@ def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
             bundle.rank(asked, history)
             breathe()
     if bundle.on(Surface.SEARCH):
-        bundle.suggestions("a", 1)
+        bundle.reader.suggestions("a", 1)
         breathe()
     bundle.rank(RankRequest(filter=Filter(category="", brand="")), bundle.features.history(-1))

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from pipelines import exploration
-from pipelines.bundle import Bundle, SurfaceFusion
+from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.fusion.candidates import CandidateList
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.query_features import blended, query_part, scaled
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context, TrainingData
 from pipelines.models import bm25, text
 from pipelines.ranking import Filter, RankRequest

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from pipelines import rescue
-from pipelines.bundle import Bundle, SurfaceFusion
+from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.fusion.convex import Convex
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import TrainingData
 from pipelines.models import bm25, text
 from pipelines.ranking import Filter, Ranking, RankRequest
