@@ -5,6 +5,7 @@ Nothing here says anything about quality; shapes, files and code paths are those
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,11 +31,15 @@ from pipelines.models.popularity import Popularity
 from pipelines.models.repeat import Repeat
 from pipelines.models.two_tower import FittedTwoTower
 from pipelines.neighbours import Neighbours
+from pipelines.search import phrases, spelling
+from pipelines.search.documents import written
 from pipelines.storage import file_sha256, read_array, read_json, value_sha256, write_json
 
 AS_OF = datetime(2010, 12, 1, tzinfo=UTC)
 STRENGTHS = {str(EventType.PURCHASE_COMPLETE): 1.0, str(EventType.ADD_TO_CART): 0.3, "detail-page-view": 0.1}
 CATEGORIES = ("Garden > Tools > Spades", "Garden > Plants", "Kitchen > Cups|Gifts", "Kitchen > Plates")
+COLORS = ("red", "Red", "blue", "green")
+NAMING = ("title", "brand", "category")
 DIMENSION = 64
 NEIGHBOURS = 50
 
@@ -109,11 +114,12 @@ def _state(rng: np.random.Generator, *, n_items: int, n_users: int, rows_a_user:
     order = np.lexsort((pairs[1], pair_aggregates["last_age"], pairs[0]))
     pointer = np.searchsorted(pairs[0], np.arange(n_users + 1))
     buyers = np.bincount(pairs[1], minlength=n_items).astype(np.float32)
+    catalog = _catalog(item_ids.ids(), price)
     return FeatureState(
         time=AS_OF,
         item_ids=item_ids,
         user_ids=user_ids,
-        catalog=_catalog(item_ids.ids(), price),
+        catalog=catalog,
         items={
             **_folded(ITEM, columns, items, n_items),
             "buyers": buyers,
@@ -132,6 +138,8 @@ def _state(rng: np.random.Generator, *, n_items: int, n_users: int, rows_a_user:
         text=_unit_rows(rng, n_items).astype(np.float16),
         target=str(EventType.PURCHASE_COMPLETE),
         strengths=STRENGTHS,
+        words=spelling.counted(written(catalog, NAMING), ()),
+        phrases=phrases.counted(catalog["title"].to_pylist()),
     )
 
 
@@ -153,7 +161,7 @@ def _catalog(ids: Sequence[str], price: np.ndarray) -> pa.Table:
         "currency": ["GBP"] * n,
         "available": [i % 10 != 9 for i in range(n)],
         "image_uri": [None] * n,
-        "attributes": [None] * n,
+        "attributes": [json.dumps({"color": COLORS[i % 4], "size": i % 2}) if i % 5 else None for i in range(n)],
         "updated_at": [AS_OF] * n,
     }
     return pa.table(values, schema=CATALOG.schema)

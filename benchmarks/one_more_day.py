@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -110,12 +109,8 @@ def measured(folder: Path, checkout: Path, day: date, period: timedelta) -> dict
 def _lay(folder: Path, checkout: Path) -> Path:
     """A worktree of the commit that has nobody's results, so that a first run starts from nothing."""
     laid = folder / "checkout"
-    if not (laid / "params.yaml").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        worktree.add(checkout, laid, worktree.revision_of(checkout))
-    values = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
-    values["data"]["path"] = str((checkout / values["data"]["path"]).resolve())
-    (laid / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    export = checkout / parameters.load(checkout / worktree.PARAMS).data.path
+    worktree.lay_shop(checkout, laid, path=str(export.resolve()))
     return laid
 
 

@@ -40,6 +40,7 @@ from pipelines.catalogue import FACETS
 from pipelines.models import bm25
 from pipelines.params import AllParams
 from pipelines.search.analysis import Analyzer
+from pipelines.search.documents import written
 from pipelines.storage import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,7 +194,9 @@ def _lexical(told: argparse.Namespace, built: Built, asked: Asked, folder: Path,
     features = Bundle.load(built.bundle, verify=False).features
     analyzer = Analyzer(params.text.language)
     began = time.process_time()
-    legs = {name: [analyzer.terms(text) for text in bm25.texts(features, fields)] for name, fields in bm25.LEGS.items()}
+    legs = {
+        name: [analyzer.terms(text) for text in written(features.catalog, fields)] for name, fields in bm25.LEGS.items()
+    }
     analysis = time.process_time() - began
     queries = [list(dict.fromkeys(analyzer.terms(query))) for query in asked.distinct[:PEER_QUERIES]]
     folder.mkdir()

@@ -10,65 +10,40 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from pipelines import model_registry
+from pipelines import model_registry, rescue
 from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
 from pipelines.exploration import POOL, explore, swap_one
 from pipelines.features.lookup import LiveEvent, update
 from pipelines.features.state import FeatureState, UserHistory
-from pipelines.fusion import fuser as fusers
-from pipelines.fusion.candidates import CandidateList, gather, ranks
+from pipelines.fusion.candidates import SEARCHED, CandidateList, gather, ranks
 from pipelines.fusion.features import item_table, parts
 from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
 from pipelines.fusion.query_features import query_part
 from pipelines.fusion.shortlist import one_after_the_other, shortlist
+from pipelines.fusion.surface import SurfaceFusion, load_fusion
 from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
+from pipelines.query_reader import QueryReader
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
-from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
-from pipelines.search.spelling import Speller
 from pipelines.storage import file_sha256, read_json
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
-CHOICE = "choice.json"
-FIRST, FOLD_FOLDERS = "first", "folds"
-"""Folders of a search's fusion: what makes the shortlist, and for each part of the queries what judges it."""
-SHORTLISTING = "convex"
-"""The method that makes the shortlist of a search."""
-SEARCHED = 1000
-"""Candidates asked of each member for a search, whichever page is wanted: so that pages fit together."""
 SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
 """Kinds asked for similar items, in this order of trust."""
-
-
-@dataclass(frozen=True)
-class SurfaceFusion:
-    """How one surface fuses.
-
-    Attributes:
-        fuser: orders the candidates.
-        depth: candidates that each member gives.
-        first: where ``fuser`` orders a shortlist alone: what orders all candidates before.
-        folds: by part of the queries (``search.labels``) the fusion that was learned without that part; empty where
-            nothing was learned, and in a bundle that serves.
-    """
-
-    fuser: FittedFuser
-    depth: int
-    first: FittedFuser | None = None
-    folds: Mapping[int, SurfaceFusion] = field(default_factory=dict)
 
 
 class Bundle:
@@ -89,6 +64,7 @@ class Bundle:
         self.members = dict(members)
         self.fusion = dict(fusion)
         self.catalogue = Catalogue(features)
+        self.reader = QueryReader(features, self.catalogue, encoder)
 
     @classmethod
     def load(cls, folder: Path, *, verify: bool = True) -> Self:
@@ -129,11 +105,10 @@ class Bundle:
 
     def without(self, member: str) -> Bundle:
         """The same bundle with one member gone, as when it fails while serving."""
-        rest = {name: fitted for name, fitted in self.members.items() if name != member}
-        less = Bundle(self.manifest, self.features, rest, self.fusion, self.encoder)
-        if "_items" in self.__dict__:  # made by a ranking before: the features are the same
-            less._items = self._items
-        return less
+        found = copy(self)
+        found.members = {name: fitted for name, fitted in self.members.items() if name != member}
+        vars(found).pop("_speaking", None)  # made of the members at its first use
+        return found
 
     def judging(self, query: str) -> Bundle:
         """The same bundle with the members and the fusion of a search that were learned without this query."""
@@ -182,19 +157,8 @@ class Bundle:
         return {surface: model_registry.speaking(kinds, surface) for surface in Surface}
 
     def query(self, text: str) -> Query:
-        """What was typed, its slips corrected, analysed as the catalogue was."""
-        rewritten = self._speller.corrected(text)
-        plain = rewritten or normalised(text)
-        vector = self.encoder.encode(plain) if self.encoder is not None and plain else None
-        return Query(plain, tuple(dict.fromkeys(self._analyzer.terms(plain))), vector, rewritten)
-
-    @functools.cached_property
-    def _speller(self) -> Speller:
-        return Speller(self.features.words, self._analyzer)
-
-    @functools.cached_property
-    def _analyzer(self) -> Analyzer:
-        return Analyzer(self.features.language)
+        """What was typed, as members read it."""
+        return self.reader.read(text)
 
     def rank(self, request: RankRequest, history: UserHistory) -> Ranking:
         """The list for a request.
@@ -226,20 +190,38 @@ class Bundle:
 
     def _search(self, request: RankRequest, history: UserHistory) -> Ranking:
         """The list for a query: pages of one order, which no page repeats or skips an item of."""
-        context = Context(history, request.surface, self.query(request.query or ""))
-        order, scores, fused, fallback = self._fused_order(context, self.allowed(request, history), SEARCHED)
-        ranked = order.tolist()
+        shop = rescue.Shop(partial(self._find, history), self.reader.relaxed, self.catalogue)
+        unfiltered = self.catalogue.passing(Filter(available=request.filter.available))
+        asked, allowed = self.query(request.query or ""), self.allowed(request, history)
+        found = rescue.searched(shop, asked, allowed=allowed, unfiltered=unfiltered)
+        ranked = found.codes.tolist()
         chances = [1.0] * len(ranked)
         if request.explore:
             ranked, chances = swap_one(ranked, seed=request.seed)
         page = slice(request.offset, request.offset + request.n)
         places = list(zip(ranked[page], chances[page], strict=True))
-        shown = np.isin(order, ranked[page])
-        score_of = dict(zip(order[shown].tolist(), scores[shown].tolist(), strict=True))
-        items = self._items_of(request, context, places, score_of, fused)
-        facets = self.catalogue.facets(order, request.facets)
-        rewritten = context.query.rewritten if context.query else None
-        return Ranking(items, fallback, total=len(order), facets=facets, rewritten_query=rewritten)
+        shown = np.isin(found.codes, ranked[page])
+        score_of = dict(zip(found.codes[shown].tolist(), found.scores[shown].tolist(), strict=True))
+        query = found.query
+        return Ranking(
+            self._items_of(request, Context(history, request.surface, query), places, score_of, found.candidates),
+            found.fallback,
+            total=len(ranked),
+            facets=self.catalogue.facets(found.codes, request.facets),
+            rewritten_query=query.rewritten,
+            understood={"brands": query.brands, "categories": query.categories} if request.explain else {},
+        )
+
+    def _find(self, history: UserHistory, query: Query, allowed: np.ndarray | None) -> rescue.Found:
+        """What members and fusion find for a query; where no member goes by words, meaning counts as such."""
+        context = Context(history, Surface.SEARCH, query)
+        codes, scores, candidates, fallback = self._fused_order(context, allowed, SEARCHED)
+        worded = False
+        if candidates is not None:
+            by_words = [not self.members[name].by_meaning for name in candidates.members]
+            opinions = candidates.scores[:, by_words] if any(by_words) else candidates.scores
+            worded = bool((~np.isnan(opinions)).any())
+        return rescue.Found(query, codes, scores, candidates, worded, fallback)
 
     def _items_of(
         self,
@@ -316,7 +298,7 @@ class Bundle:
         return mask
 
     def _fused_order(
-        self, context: Context, allowed: np.ndarray, wanted: int
+        self, context: Context, allowed: np.ndarray | None, wanted: int
     ) -> tuple[np.ndarray, np.ndarray, CandidateList | None, str | None]:
         surface = Surface(context.surface)
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.float32), None)
@@ -368,13 +350,7 @@ class Bundle:
         allowed = allowed.copy()
         if exclude is not None:
             allowed[exclude] = False
-        return first_allowed(self._by_popularity, n, allowed)
-
-    @functools.cached_property
-    def _by_popularity(self) -> np.ndarray:
-        items = self.features.items
-        codes = np.arange(self.features.n_items)
-        return np.lexsort((codes, -items["bought"], -items["bought_decay30"]))
+        return first_allowed(self.catalogue.best_selling, n, allowed)
 
     def _similar_members(self) -> list[str]:
         kinds = {name: self.manifest["members"][name]["kind"] for name in self.members}
@@ -416,14 +392,6 @@ class Bundle:
         if best is not None:
             reasons.append(f"place {best.rank} of {best.model}")
         return tuple(reasons)
-
-
-def load_fusion(folder: Path, about: Mapping[str, Any]) -> SurfaceFusion:
-    """Read a surface's fusion, with those of its folds."""
-    first = fusers.method(SHORTLISTING).fitted.load(folder / FIRST) if (folder / FIRST).exists() else None
-    parts = sorted((folder / FOLD_FOLDERS).iterdir()) if (folder / FOLD_FOLDERS).exists() else []
-    folds = {int(part.name): load_fusion(part, read_json(part / CHOICE)) for part in parts}
-    return SurfaceFusion(fusers.method(about["fuser"]).fitted.load(folder), int(about["depth"]), first, folds)
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:

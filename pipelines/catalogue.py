@@ -8,12 +8,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.attributes import Attributes
 from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
 from pipelines.features.state import FeatureState
 from pipelines.ranking import Filter
 
 FACETS: tuple[str, ...] = ("brand", "category", "available", "price")
-"""What items can be counted by."""
+"""What the items of any catalogue can be counted by; beside it its own attributes, see :attr:`Catalogue.fields`."""
+
+ATTRIBUTE = "attributes."
+"""Stands before the name of an attribute."""
+
+MOST_VALUES = 50
+"""Values of an attribute that a count gives."""
 
 PRICE_STEPS = (1.0, 2.0, 5.0)
 """Bounds of price ranges are these times a power of ten."""
@@ -36,21 +43,55 @@ class Catalogue:
         if wanted.brand is not None:
             mask = mask & (self._brands == wanted.brand)
         if wanted.category is not None:
-            mask = mask & self._in_category(wanted.category)
+            parts = [part.strip() for part in wanted.category.split(CATEGORY_PATH.strip())]
+            mask = mask & self.within([CATEGORY_PATH.join(parts)])
         price = self._features.items["price"]
         if wanted.price_min is not None:
             mask = mask & (price >= wanted.price_min)
         if wanted.price_max is not None:
             mask = mask & (price <= wanted.price_max)
+        for name, values in wanted.attributes:
+            mask = mask & self.attributes.having(name, values)
         return mask
+
+    @functools.cached_property
+    def best_selling(self) -> np.ndarray:
+        """All codes, what sells best now first, ties by code; int64."""
+        items = self._features.items
+        codes = np.arange(self._features.n_items)
+        return np.lexsort((codes, -items["bought"], -items["bought_decay30"]))
+
+    def within(self, categories: Sequence[str]) -> np.ndarray:
+        """Items in any of these categories or below, bool ``[n_items]``."""
+        mask = np.zeros(self._features.n_items, np.bool_)
+        for name in categories:
+            mask[self._categories.get(name, np.zeros(0, np.int64))] = True
+        return mask
+
+    def of_brands(self, brands: Sequence[str]) -> np.ndarray:
+        """Items of any of these brands, bool ``[n_items]``."""
+        mask = np.zeros(self._features.n_items, np.bool_)
+        for brand in brands:
+            mask |= self._brands == brand
+        return mask
+
+    def paths_of(self, codes: np.ndarray) -> list[str]:
+        """The categories that most of these items stand in, without ancestors; several where they are as many."""
+        column = self._features.catalog["category"]
+        return _most([CATEGORY_PATH.join(parts) for code in codes.tolist() for parts in _paths(column[code].as_py())])
+
+    def brands_of(self, codes: np.ndarray) -> list[str]:
+        """The brands that most of these items are of."""
+        return _most([brand for brand in self._brands[codes].tolist() if brand])
 
     def facets(self, codes: np.ndarray, fields: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
         """How many of the items have each value of the fields, most frequent first, ties by name.
 
         Args:
             codes: int64 ``[m]``, distinct.
-            fields: of :data:`FACETS`. An item counts for each of its categories and all their ancestors; prices
-                count by range, ``5-10``: from 5 on and below 10.
+            fields: of :attr:`fields`. An item counts for each of its categories and all their ancestors; prices
+                count by range, ``5-10``: from 5 on and below 10; of an attribute the :data:`MOST_VALUES` most
+                frequent values are given.
         """
         return {field: self._counted(codes, field) for field in fields}
 
@@ -62,12 +103,30 @@ class Catalogue:
         elif field == "brand":
             found = Counter(brand for brand in self._brands[codes].tolist() if brand)
         else:
-            names, numbers, starts = self._categories_of
-            lengths = starts[codes + 1] - starts[codes]
-            places = np.arange(lengths.sum()) + np.repeat(starts[codes] - (np.cumsum(lengths) - lengths), lengths)
-            counts = np.bincount(numbers[places], minlength=len(names))
-            found = Counter({names[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()})
-        return sorted(found.items(), key=lambda one: (-one[1], one[0]))
+            found = Counter(self._inside(codes, field))
+        most = MOST_VALUES if field.startswith(ATTRIBUTE) else None
+        return sorted(found.items(), key=lambda one: (-one[1], one[0]))[:most]
+
+    def _inside(self, codes: np.ndarray, field: str) -> dict[str, int]:
+        if field.startswith(ATTRIBUTE):
+            inside = np.zeros(self._features.n_items, np.bool_)
+            inside[codes] = True
+            return self.attributes.counted(field.removeprefix(ATTRIBUTE), inside)
+        names, numbers, starts = self._categories_of
+        lengths = starts[codes + 1] - starts[codes]
+        places = np.arange(lengths.sum()) + np.repeat(starts[codes] - (np.cumsum(lengths) - lengths), lengths)
+        counts = np.bincount(numbers[places], minlength=len(names))
+        return {names[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the items of this catalogue can be counted by."""
+        return (*FACETS, *(f"{ATTRIBUTE}{name}" for name in self.attributes.names))
+
+    @functools.cached_property
+    def attributes(self) -> Attributes:
+        """The items' attributes by name and value."""
+        return Attributes.of(self._features.catalog["attributes"].to_pylist())
 
     def _price_ranges(self, codes: np.ndarray) -> list[tuple[str, int]]:
         """Ranges with round bounds from the least to the highest price, in ascending order."""
@@ -94,12 +153,9 @@ class Catalogue:
     def _categories(self) -> dict[str, np.ndarray]:
         """Codes by category path, ancestors included."""
         found: dict[str, list[int]] = {}
-        for code, paths in enumerate(self._features.catalog["category"].to_pylist()):
-            own = set()
-            for path in (paths or "").split(MULTI_CATEGORY):
-                parts = [part.strip() for part in path.split(CATEGORY_PATH.strip()) if part.strip()]
-                own |= {CATEGORY_PATH.join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-            for name in own:
+        for code, written in enumerate(self._features.catalog["category"].to_pylist()):
+            paths = _paths(written)
+            for name in {CATEGORY_PATH.join(parts[:depth]) for parts in paths for depth in range(1, len(parts) + 1)}:
                 found.setdefault(name, []).append(code)
         return {name: np.array(codes, np.int64) for name, codes in found.items()}
 
@@ -114,8 +170,14 @@ class Catalogue:
         np.cumsum(np.bincount(items, minlength=self._features.n_items), out=starts[1:])
         return names, numbers[np.argsort(items, kind="stable")], starts
 
-    def _in_category(self, category: str) -> np.ndarray:
-        name = CATEGORY_PATH.join(part.strip() for part in category.split(CATEGORY_PATH.strip()))
-        mask = np.zeros(self._features.n_items, np.bool_)
-        mask[self._categories.get(name, np.zeros(0, np.int64))] = True
-        return mask
+
+def _paths(written: str | None) -> list[list[str]]:
+    """The categories that an item stands in, each as the parts of its path."""
+    paths = (path.split(CATEGORY_PATH.strip()) for path in (written or "").split(MULTI_CATEGORY))
+    return [parts for path in paths if (parts := [part.strip() for part in path if part.strip()])]
+
+
+def _most(values: Sequence[str]) -> list[str]:
+    """The values that occur most often, in the order of their first occurrence."""
+    counts = Counter(values)
+    return [value for value, count in counts.items() if count == max(counts.values())]

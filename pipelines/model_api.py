@@ -80,6 +80,8 @@ class FittedModel(ABC):
     """
 
     BOUNDED: ClassVar[bool] = False
+    by_meaning: ClassVar[bool] = False
+    """Whether it scores every item for every query: what it proposes is near, and may have no word of the query."""
 
     def __init__(self, n_items: int) -> None:
         """``n_items``: number of items of the instant; scores are aligned with their codes."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import CHOICE, FOLD_FOLDERS, MANIFEST
+from pipelines.bundle import MANIFEST
 from pipelines.contracts import Surface
+from pipelines.fusion.surface import CHOICE, FOLD_FOLDERS
 from pipelines.search.encoding import ENCODER
 from pipelines.storage import file_sha256, read_json, replacing_folder, value_sha256, write_json
 from pipelines.workspace import SERVED, Workspace

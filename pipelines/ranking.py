@@ -12,13 +12,17 @@ from pipelines.contracts import Surface
 
 @dataclass(frozen=True)
 class Filter:
-    """Which items may appear; ``category`` matches a path or any ancestor of one; prices are inclusive."""
+    """Which items may appear; ``category`` matches a path or any ancestor of one; prices are inclusive.
+
+    ``attributes``: names, and the values of which an item must have one.
+    """
 
     category: str | None = None
     brand: str | None = None
     price_min: float | None = None
     price_max: float | None = None
     available: bool = True
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class RankRequest:
         explore: whether one slot below the fifth may be given to a random near miss.
         seed: decides the exploration.
         explain: whether items carry the members' scores.
-        facets: fields of ``catalogue.FACETS`` to count all items of a search by.
+        facets: fields of ``Catalogue.fields`` to count all items of a search by.
     """
 
     surface: Surface = Surface.RECOMMEND
@@ -81,7 +85,8 @@ class Ranking:
 
     ``total``: how many items all pages of a search hold together; None for other lists, which go on to the end of
     the catalogue. ``facets``: by field, values and how many of these items have them. ``rewritten_query``: what was
-    searched for instead of what was typed, or None.
+    searched for instead of what was typed, or None. ``understood``: with ``explain``, the brands and
+    categories that the query names.
     """
 
     items: tuple[RankedItem, ...]
@@ -89,3 +94,4 @@ class Ranking:
     total: int | None = None
     facets: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
     rewritten_query: str | None = None
+    understood: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipelines import ranking as asked
 from pipelines.bundle import Bundle
+from pipelines.catalogue import ATTRIBUTE
 from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
 from pipelines.ranking import RankedItem, Ranking
 from serving.event_schemas import BadEvent, rows
 from serving.event_store import Outcome
-from serving.schemas import Filter, RankRequest, RecommendRequest, SearchRequest
+from serving.problems import InvalidFields
+from serving.schemas import Filter, RankRequest, RecommendRequest, SearchRequest, SuggestQuery
 
 DETAILS = ("title", "brand", "category", "price", "currency", "image_uri", "available")
 """Columns of the catalogue that ``details`` adds to an item."""
+
+MOST_NAMED = 50
+"""Fields of the catalogue that a message lists."""
 
 UNKNOWN_USER = "unknown_user"
 SEARCH_NOT_AVAILABLE = "search_not_available"
@@ -29,40 +35,31 @@ def seed(token: str) -> int:
 
 def recommend(request: RecommendRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a user; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
-    return bundle.rank(
-        asked.RankRequest(
-            surface=request.surface,
-            n=request.n,
-            offset=request.offset,
-            filter=_filter(request.filter),
-            exclude=tuple(request.exclude),
-            placement=request.placement,
-            time=request.event_time,
-            explore=request.explore,
-            seed=seed(token) if request.explore else 0,
-            explain=request.explain,
-        ),
-        history,
-    )
+    check_fields(request, bundle=bundle)
+    wanted = replace(_asked(request, request.surface, token), exclude=tuple(request.exclude))
+    return bundle.rank(wanted, history)
 
 
 def search(request: SearchRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a query; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
-    return bundle.rank(
-        asked.RankRequest(
-            surface=Surface.SEARCH,
-            query=request.query,
-            n=request.n,
-            offset=request.offset,
-            filter=_filter(request.filter),
-            placement=request.placement,
-            time=request.event_time,
-            explore=request.explore,
-            seed=seed(request.page_of or token) if request.explore else 0,
-            explain=request.explain,
-            facets=tuple(dict.fromkeys(request.facets)),
-        ),
-        history,
+    check_fields(request, bundle=bundle)
+    wanted = _asked(request, Surface.SEARCH, request.page_of or token)
+    facets = tuple(dict.fromkeys(request.facets))
+    return bundle.rank(replace(wanted, query=request.query, facets=facets), history)
+
+
+def _asked(request: RecommendRequest | SearchRequest, surface: Surface, token: str) -> asked.RankRequest:
+    """What every request for a list says; ``token`` seeds the exploration."""
+    return asked.RankRequest(
+        surface=surface,
+        n=request.n,
+        offset=request.offset,
+        filter=_filter(request.filter),
+        placement=request.placement,
+        time=request.event_time,
+        explore=request.explore,
+        seed=seed(token) if request.explore else 0,
+        explain=request.explain,
     )
 
 
@@ -80,7 +77,26 @@ def _filter(wanted: Filter) -> asked.Filter:
         price_min=wanted.price_min,
         price_max=wanted.price_max,
         available=wanted.available,
+        attributes=tuple((name, tuple(values)) for name, values in wanted.attributes.items()),
     )
+
+
+def check_fields(request: RecommendRequest | SearchRequest, *, bundle: Bundle) -> None:
+    """Whether the catalogue has the attributes that a request filters and counts by.
+
+    Raises:
+        InvalidFields: naming each that it has not, and those that it has.
+    """
+    facets = request.facets if isinstance(request, SearchRequest) else []
+    if not facets and not request.filter.attributes:
+        return
+    known = bundle.catalogue.fields
+    asked_for = {f"filter.{ATTRIBUTE}{name}": f"{ATTRIBUTE}{name}" for name in request.filter.attributes}
+    asked_for |= {f"facets.{place}": field for place, field in enumerate(facets)}
+    wrong = [place for place, field in asked_for.items() if field not in known]
+    if wrong:
+        reason = f"is not a field of this catalogue; there are: {', '.join(known[:MOST_NAMED])}"
+        raise InvalidFields([{"field": place, "reason": reason} for place in wrong])
 
 
 def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple[list[dict[str, Any]], str | None]:
@@ -98,6 +114,13 @@ def rank(request: RankRequest, *, bundle: Bundle, history: UserHistory) -> tuple
     elif request.query is None and not len(history):
         fallback = UNKNOWN_USER
     return items, fallback
+
+
+def suggested(query: SuggestQuery, *, bundle: Bundle) -> tuple[list[dict[str, Any]], str | None]:
+    """What to offer for what is typed so far; nothing where the bundle does not search."""
+    if not bundle.on(Surface.SEARCH):
+        return [], SEARCH_NOT_AVAILABLE
+    return [one._asdict() for one in bundle.reader.suggestions(query.q, query.n)], None
 
 
 def _descending(score: float | None) -> tuple[bool, float]:

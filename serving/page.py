@@ -9,9 +9,11 @@ import numpy as np
 import orjson
 
 from pipelines.bundle import Bundle
+from pipelines.catalogue import FACETS
 from pipelines.contracts import Surface
 
 SAMPLED_USERS = 12
+SHOWN_ATTRIBUTES = 3
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -24,6 +26,7 @@ def render(bundle: Bundle, *, guarded: bool) -> bytes:
         "dated": bundle.features.n_users > 0,
         "target": bundle.features.target,
         "searches": bool(bundle.on(Surface.SEARCH)),
+        "facets": ["category", *bundle.catalogue.fields[len(FACETS) :][:SHOWN_ATTRIBUTES]],
     }
     inline = orjson.dumps(about).replace(b"<", b"\\u003c")
     return _template().replace(b"/*ABOUT*/null", inline)

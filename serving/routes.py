@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -28,6 +29,7 @@ MAX_BODY = 1_000_000
 MAX_EVENTS_BODY = 16_000_000
 
 Body = TypeVar("Body", bound=schemas.Request)
+Query = TypeVar("Query", bound=BaseModel)
 
 
 class Call:
@@ -75,6 +77,13 @@ class Call:
             raise problems.InvalidFields([{"field": "event_time", "reason": "is taken with FUSELINE_REPLAY=1 only"}])
         return value
 
+    def query(self, model: type[Query]) -> Query:
+        """The query string as a model."""
+        try:
+            return model.model_validate(dict(self.request.query_params))
+        except ValidationError as error:
+            raise problems.invalid(error) from None
+
     def answer(self, members: dict[str, Any], *, fallback: str | None = None, status: int = 200) -> Response:
         """The members that every answer carries, and these."""
         self.fallback = fallback
@@ -99,26 +108,37 @@ class Call:
         return await asyncio.to_thread(function)
 
 
-async def recommend(call: Call) -> Response:
-    """A list for a user or visitor."""
-    request = await call.parsed(schemas.RecommendRequest)
-    served, store = call.current(), call.runtime.store
+async def _known(
+    call: Call,
+    request: schemas.RecommendRequest | schemas.SearchRequest | schemas.RankRequest,
+    served: Served,
+    *,
+    recent_items: Sequence[str] = (),
+) -> Known:
+    """What is known of the caller who a request names."""
 
     def read() -> Known:
         return known(
             served.bundle,
-            store,
+            call.runtime.store,
             user_id=request.user_id,
             visitor_id=request.visitor_id,
-            recent_items=request.recent_items,
+            recent_items=recent_items,
             until=request.event_time,
         )
 
-    of, past, fallback = await call.reading(read)
+    found: Known = await call.reading(read)
+    return found
+
+
+async def recommend(call: Call) -> Response:
+    """A list for a user or visitor."""
+    request = await call.parsed(schemas.RecommendRequest)
+    served = call.current()
+    of, past, lacking = await _known(call, request, served, recent_items=request.recent_items)
     ranking = handlers.recommend(request, bundle=served.bundle, history=past, token=call.token)
-    ranking = replace(ranking, fallback=fallback or ranking.fallback)
-    shown_at = None if request.event_time is None else microseconds(request.event_time)
-    _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, shown_at=shown_at)
+    ranking = replace(ranking, fallback=lacking or ranking.fallback)
+    _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, at=request.event_time)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
     return call.answer({"items": items}, fallback=ranking.fallback)
 
@@ -131,15 +151,16 @@ def _show(
     surface: str,
     placement: str | None,
     of: Whose,
-    shown_at: int | None = None,
+    at: datetime | None = None,
 ) -> None:
+    """Record a list that is shown; ``at``: when, None is now."""
     items = ranking.items
     if not items:
         return
     call.runtime.store.show(
         Impression(
             call.token,
-            time.time_ns() // 1000 if shown_at is None else shown_at,
+            time.time_ns() // 1000 if at is None else microseconds(at),
             surface,
             placement,
             served.version,
@@ -158,10 +179,7 @@ def _show(
 
 async def similar(call: Call) -> Response:
     """Items like one item."""
-    try:
-        query = schemas.SimilarQuery.model_validate(dict(call.request.query_params))
-    except ValidationError as error:
-        raise problems.invalid(error) from None
+    query = call.query(schemas.SimilarQuery)
     served = call.current()
     item_id = call.request.path_params["item_id"]
     ranking = served.bundle.similar(item_id, query.n)
@@ -173,23 +191,18 @@ async def similar(call: Call) -> Response:
 async def search(call: Call) -> Response:
     """A list for a query."""
     request = await call.parsed(schemas.SearchRequest)
-    served, store = call.current(), call.runtime.store
-
-    def read() -> Known:
-        user, visitor = request.user_id, request.visitor_id
-        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
-
-    of, past, lacking = await call.reading(read)
+    served = call.current()
+    of, past, lacking = await _known(call, request, served)
     ranking = handlers.search(request, bundle=served.bundle, history=past, token=call.token)
     ranking = replace(ranking, fallback=ranking.fallback or lacking)
-    shown_at = None if request.event_time is None else microseconds(request.event_time)
     placement = request.placement or "search"
-    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, shown_at=shown_at)
+    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, at=request.event_time)
     members = {
         "items": handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details),
         "total": ranking.total or 0,
         "facets": handlers.counted(ranking),
         "rewritten_query": ranking.rewritten_query,
+        **({"understood": ranking.understood} if request.explain else {}),
     }
     return call.answer(members, fallback=ranking.fallback)
 
@@ -197,15 +210,17 @@ async def search(call: Call) -> Response:
 async def rank(call: Call) -> Response:
     """The given items in the best order."""
     request = await call.parsed(schemas.RankRequest)
-    served, store = call.current(), call.runtime.store
-
-    def read() -> Known:
-        user, visitor = request.user_id, request.visitor_id
-        return known(served.bundle, store, user_id=user, visitor_id=visitor, until=request.event_time)
-
-    _, past, lacking = await call.reading(read)
+    served = call.current()
+    _, past, lacking = await _known(call, request, served)
     items, fallback = handlers.rank(request, bundle=served.bundle, history=past)
     return call.answer({"items": items}, fallback=lacking or fallback)
+
+
+async def suggest(call: Call) -> Response:
+    """What to offer while somebody types; nothing is recorded."""
+    query = call.query(schemas.SuggestQuery)
+    suggestions, fallback = handlers.suggested(query, bundle=call.current().bundle)
+    return call.answer({"suggestions": suggestions}, fallback=fallback)
 
 
 async def post_events(call: Call) -> Response:
@@ -302,6 +317,15 @@ OPERATIONS: tuple[Operation, ...] = (
         Role.READ,
         schemas.SearchRequest,
         answer=schemas.SearchAnswer,
+    ),
+    Operation(
+        "GET",
+        "/v1/suggest",
+        "What to offer while somebody types",
+        suggest,
+        Role.READ,
+        query=schemas.SuggestQuery,
+        answer=schemas.SuggestAnswer,
     ),
     Operation(
         "POST",

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.bundle import Bundle
-from pipelines.catalogue import FACETS
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError, FuselineError
 from pipelines.ranking import Filter, RankRequest
@@ -125,10 +124,15 @@ def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
     """
     lengths = np.diff(bundle.features.user_items.pointer)
     longest = np.argsort(-lengths, kind="stable")[:WARMING_USERS].tolist()
+    fields = bundle.catalogue.fields if bundle.on(Surface.SEARCH) else ()
     typed = bundle.features.catalog["title"][0].as_py() if bundle.features.n_items else None
     for surface in bundle.fusion:
         query = typed if surface is Surface.SEARCH else None
         for history in [bundle.features.history(code) for code in [*longest, -1]]:
-            bundle.rank(RankRequest(surface=surface, query=query, facets=FACETS if query else ()), history)
+            asked = RankRequest(surface=surface, query=query, facets=fields if query else ())
+            bundle.rank(asked, history)
             breathe()
+    if bundle.on(Surface.SEARCH):
+        bundle.reader.suggestions("a", 1)
+        breathe()
     bundle.rank(RankRequest(filter=Filter(category="", brand="")), bundle.features.history(-1))

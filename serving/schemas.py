@@ -7,14 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from pipelines.attributes import value_text
 from pipelines.catalogue import FACETS
 from pipelines.contracts import Surface
 from pipelines.search.analysis import normalised
+from pipelines.search.suggestions import MOST
 
 MAX_N = 100
 MAX_OFFSET = 10_000
 MAX_ID = 1_024
 MAX_QUERY = 500
+MAX_VALUES = 100
 
 
 def _without_nul(value: str) -> str:
@@ -27,16 +30,24 @@ def _empty_as_none(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _values(value: Any) -> list[str]:
+    several = value if isinstance(value, list) else [value]
+    if not 0 < len(several) <= MAX_VALUES or not all(isinstance(one, str | int | float) for one in several):
+        raise ValueError(f"must be text, a number, true or false, or a list of 1 to {MAX_VALUES} of them")
+    return [value_text(one) for one in several]
+
+
 def in_utc(value: datetime) -> datetime:
     """A time without an offset is UTC."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=MAX_ID), AfterValidator(_without_nul)]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(_without_nul)]
 OptionalId = Annotated[Id | None, BeforeValidator(_empty_as_none)]
-Facet = Literal["brand", "category", "available", "price"]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Value = bool | float | str
+Values = Annotated[list[str], BeforeValidator(_values, json_schema_input_type=Value | list[Value])]
 Time = Annotated[datetime, AfterValidator(in_utc)]
 
 
@@ -54,6 +65,9 @@ class Filter(Request):
     price_min: Number | None = Field(None, ge=0)
     price_max: Number | None = Field(None, ge=0)
     available: bool = Field(True, description="false: items that are not available may be shown too")
+    attributes: dict[Text, Values] = Field(
+        {}, max_length=20, description="by name of an attribute, its value or a list of which an item must have one"
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Filter:
@@ -98,7 +112,9 @@ class SearchRequest(Request):
         None, description="attribution_token of the first page, so that later ones go on with it"
     )
     filter: Filter = Filter()
-    facets: list[Facet] = Field([], max_length=10, description=f"count all items found by {', '.join(FACETS)}")
+    facets: list[Text] = Field(
+        [], max_length=10, description=f"count all items found by {', '.join(FACETS)} or attributes.NAME"
+    )
     explore: bool = True
     explain: bool = Field(False, description="give sources and reasons")
     details: bool = Field(False, description="give title, brand, category, price of each item")
@@ -129,6 +145,15 @@ class SimilarQuery(BaseModel):
 
     n: int = Field(10, ge=1, le=MAX_N)
     details: bool = False
+
+
+class SuggestQuery(BaseModel):
+    """Query of ``GET /v1/suggest``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    q: str = Field("", max_length=MAX_QUERY, description="what is typed so far; nothing: what is most frequent")
+    n: int = Field(8, ge=1, le=MOST)
 
 
 class Source(BaseModel):
@@ -173,12 +198,34 @@ class FacetValue(BaseModel):
     count: int
 
 
+class Understood(BaseModel):
+    """What of the catalogue a query names."""
+
+    brands: list[str]
+    categories: list[str] = Field(description="whole paths")
+
+
 class SearchAnswer(ListAnswer):
     """Answer of ``POST /v1/search``."""
 
     total: int = Field(description="items found, on all pages")
     facets: dict[str, list[FacetValue]]
     rewritten_query: str | None = Field(description="what was searched for instead of the query, or null")
+    understood: Understood | None = Field(None, description="with explain")
+
+
+class Suggestion(BaseModel):
+    """A way to go on typing."""
+
+    text: str = Field(description="for the search box")
+    kind: Literal["query", "brand", "category", "item"]
+    value: str | None = Field(description="the brand, the category's path or the item's id; null of a query")
+
+
+class SuggestAnswer(Answer):
+    """Answer of ``GET /v1/suggest``."""
+
+    suggestions: list[Suggestion]
 
 
 class ScoredItem(BaseModel):

@@ -22,8 +22,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines import champion
 from pipelines import params as parameters
 from pipelines.actions.collect import collect
@@ -139,12 +137,8 @@ def _prepare(replay: Replay, checkout: Path, say: Say) -> str:
     if not (replay.folder / "shop").exists():
         with replacing_folder(replay.folder / "shop") as aside:
             write_export(replay.canonical, aside, start=replay.period.start)
-    laid = replay.folder / "checkout"
-    if not (laid / "params.yaml").exists():
-        worktree.add(checkout, laid, worktree.revision_of(checkout))
-    values = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
-    values["data"] |= {"adapter": "shop", "path": str(replay.folder / "shop"), "as_of": None}
-    write_text(laid / "params.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    shop = str(replay.folder / "shop")
+    worktree.lay_shop(checkout, replay.folder / "checkout", adapter="shop", path=shop, as_of=None)
     return str(read_json(replay.folder / "source" / "ingest" / "report.json")["target"])
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from pipelines.actions.runs import worktree
 from pipelines.errors import ParamsError
-from pipelines.storage import write_text
 
 SAMPLES = {"esci_us": "shop", "online_retail_ii": "online_retail"}
 """Folders below ``data/``, and the adapter that reads each."""
@@ -27,12 +24,8 @@ def lay(name: str, checkout: Path, *, home: Path) -> Path:
     """
     if name not in SAMPLES:
         raise ParamsError(f"there is no sample {name!r}", wanted=f"one of {', '.join(SAMPLES)}", do="name one of them")
-    folder, revision = home / "var" / "samples" / name, worktree.revision_of(checkout)
+    folder = home / "var" / "samples" / name
     if (folder / ".git").exists():
-        worktree.git(folder, "checkout", "--quiet", "--force", "--detach", revision)
-    else:
-        worktree.add(checkout, folder, revision)
-    values = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
-    values["data"] |= {"adapter": SAMPLES[name], "path": f"data/{name}", "as_of": None}
-    write_text(folder / "params.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        worktree.git(folder, "checkout", "--quiet", "--force", "--detach", worktree.revision_of(checkout))
+    worktree.lay_shop(checkout, folder, adapter=SAMPLES[name], path=f"data/{name}", as_of=None)
     return folder

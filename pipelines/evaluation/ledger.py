@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bundle import SEARCHED, Bundle
+from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation import bootstrap
 from pipelines.evaluation.protocol import (
@@ -25,6 +25,7 @@ from pipelines.evaluation.protocol import (
     silently,
 )
 from pipelines.evaluation.targets import Audience, sample
+from pipelines.fusion.candidates import SEARCHED
 
 MOST_USERS = 400
 """Users that the ledger looks at: every member costs another list for each of them."""

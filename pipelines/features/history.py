@@ -19,7 +19,8 @@ from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate, Fol
 from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
-from pipelines.search import spelling
+from pipelines.search import phrases, spelling
+from pipelines.search.documents import written
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
 MAX_ATTRIBUTE_VALUES = 1000
@@ -41,6 +42,7 @@ def build(
     strengths: dict[str, float],
     text: TextVectors | None,
     language: str | None = "english",
+    suggesting: bool = False,
 ) -> FeatureState:
     """Aggregates, items and users of what lies before ``time``.
 
@@ -51,6 +53,7 @@ def build(
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
         language: of the item texts, see :class:`FeatureState`.
+        suggesting: whether to count the catalogue's phrases, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -98,6 +101,7 @@ def build(
         language=language,
         n_searches=n_searches,
         words=_words(catalog),
+        phrases=phrases.counted(filter(None, catalog["title"].to_pylist())) if suggesting else {},
         interactions=tables / "interactions.parquet",
     )
 
@@ -139,11 +143,11 @@ def interactions(state: FeatureState) -> dict[str, np.ndarray]:
 
 
 def chosen_after_searches(
-    state: FeatureState, key: Callable[[str], str], *, days: float
+    state: FeatureState, key: Callable[[str], str], *, days: float, of: np.ndarray | None = None
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """What was chosen after each search as of the state's instant, and by how many.
 
-    A history counts once for a query and an item, with the root of its strongest event's strength, decayed by
+    A history counts once for a query and a code, with the root of its strongest event's strength, decayed by
     ``exp(-age / days)``: a purchase as 1, a look at a product as .32. So nobody counts for more than 1, however
     often the same is done. Events without a history count as those of one nobody.
 
@@ -151,10 +155,11 @@ def chosen_after_searches(
         state: with its interactions.
         key: what queries that mean the same have in common; empty for one that asks nothing.
         days: time constant of the decay.
+        of: int ``[n_items]``, what an item counts as, -1 for nothing; None: as itself.
 
     Returns:
-        Keys in order, codes of the items, int64, and evidence > 0, float64, a row for each pair; pairs of one query are
-        adjacent, items ascending.
+        Keys in order, codes, int64, and evidence > 0, float64, a row for each pair; pairs of one query are adjacent,
+        codes ascending.
     """
     if state.interactions is None:
         raise ValueError("this state was loaded from a bundle, which ships no interactions")
@@ -164,7 +169,9 @@ def chosen_after_searches(
         typed = rows.select("query").distinct().to_pyarrow()["query"].to_pylist()
         keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([key(one) for one in typed], pa.string())}
         named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
-        items = ibis.memtable(_codes(state.item_ids, "item"))
+        counts_as = np.arange(state.n_items, dtype=np.int32) if of is None else of.astype(np.int32)
+        codes = pa.table({"id": pa.array(state.item_ids.ids(), pa.string()), "item": counts_as})
+        items = ibis.memtable(codes).filter(lambda table: table.item >= 0)
         coded = rows.inner_join(items, rows.item_id == items.id).select(*rows.columns, "item")
         joined = coded.inner_join(named, coded["query"] == named.typed).select(*coded.columns, "key")
         counted = joined.mutate(evidence=joined.strength.sqrt() * (joined.age / -days).exp())
@@ -230,11 +237,7 @@ def _user_items(table: pa.Table, n_users: int) -> UserItems:
 
 
 def _words(catalog: pa.Table) -> dict[str, int]:
-    named, described = (
-        [" ".join(filter(None, row)) for row in zip(*(catalog[name].to_pylist() for name in columns), strict=True)]
-        for columns in (NAMING, (*NAMING, "description"))
-    )
-    return spelling.counted(named, described)
+    return spelling.counted(written(catalog, NAMING), written(catalog, (*NAMING, "description")))
 
 
 def _texts(catalog: pa.Table) -> list[str]:

@@ -87,6 +87,7 @@ class FeatureState:
         language: of the texts in Latin script, by Snowball's name; None: words are not stemmed.
         n_searches: interactions that say what was searched for before.
         words: the words of the catalogue and how often each occurs, of ``spelling.counted``; empty where nobody types.
+        phrases: the phrases of its titles and how often each occurs, of ``phrases.counted``; empty likewise.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
     """
@@ -106,6 +107,7 @@ class FeatureState:
     language: str | None = "english"
     words: dict[str, int] = field(default_factory=dict)
     n_searches: int = 0
+    phrases: dict[str, int] = field(default_factory=dict)
     interactions: Path | None = None
 
     @property
@@ -143,6 +145,7 @@ class FeatureState:
         if self.text is not None:
             write_arrays(folder / "text", {"vectors": self.text})
         write_json(folder / "words.json", self.words)
+        write_json(folder / "phrases.json", self.phrases)
         write_json(
             folder / "state.json",
             {
@@ -184,6 +187,12 @@ class FeatureState:
             strengths=about["strengths"],
             language=about.get("language", "english"),
             n_searches=about.get("n_searches", 0),
-            words=read_json(folder / "words.json") if (folder / "words.json").exists() else {},
+            words=_counts(folder / "words.json"),
+            phrases=_counts(folder / "phrases.json"),
             interactions=interactions,
         )
+
+
+def _counts(path: Path) -> dict[str, int]:
+    """Counts by text; none in a state that was written before there were any."""
+    return read_json(path) if path.exists() else {}

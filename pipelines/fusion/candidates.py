@@ -10,6 +10,9 @@ import numpy as np
 
 from pipelines.model_api import Context, FittedModel
 
+SEARCHED = 1000
+"""Candidates asked of each member for a search, whichever page is wanted: so that pages fit together."""
+
 
 @dataclass(frozen=True)
 class CandidateList:

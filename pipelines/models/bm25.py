@@ -10,7 +10,6 @@ factor). As a second member beside the usual one it keeps an item that repeats o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -18,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field
 
-from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY, Surface
-from pipelines.features.state import FeatureState
+from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
 from pipelines.search.analysis import Analyzer
+from pipelines.search.documents import written
 from pipelines.storage import read_json, write_json
 
 LEGS: dict[str, tuple[str, ...]] = {
@@ -89,27 +88,14 @@ def _summed(index: Mapping[str, Any], terms: Sequence[int]) -> np.ndarray:
     return scores
 
 
-def texts(features: FeatureState, fields: tuple[str, ...]) -> list[str]:
-    """What is written about each item, in code order."""
-    columns = [[_plain(name, value) for value in features.catalog[name].to_pylist()] for name in fields]
-    return [" \n ".join(filter(None, row)) for row in zip(*columns, strict=True)]
-
-
-def _plain(name: str, value: str | None) -> str:
-    if not value:
-        return ""
-    if name == "category":
-        return value.replace(MULTI_CATEGORY, " ").replace(CATEGORY_PATH.strip(), " ")
-    if name == "attributes":
-        return " ".join(str(one) for one in json.loads(value).values() if isinstance(one, str | int | float))
-    return value
-
-
 def fit(config: Bm25Config, data: TrainingData, *, seed: int) -> Bm25:
     """Index the catalogue as of the instant."""
     del seed  # nothing is drawn
     analyzer = Analyzer(data.features.language)
-    return of_terms(config, {name: [analyzer.terms(t) for t in texts(data.features, f)] for name, f in LEGS.items()})
+    terms = {
+        name: [analyzer.terms(text) for text in written(data.features.catalog, fields)] for name, fields in LEGS.items()
+    }
+    return of_terms(config, terms)
 
 
 def of_terms(config: Bm25Config, legs: Mapping[str, list[list[str]]]) -> Bm25:

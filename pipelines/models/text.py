@@ -6,7 +6,7 @@ Sentence embeddings as in Reimers and Gurevych 2019 (arXiv:1908.10084).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +24,8 @@ class TextConfig(ModelConfig):
 
 class Text(FittedModel):
     """Unit vectors of the items; no opinion on items without text, nor without a query's vector."""
+
+    by_meaning: ClassVar[bool] = True
 
     def __init__(self, vectors: np.ndarray, config: TextConfig) -> None:
         """``vectors``: float16 ``[n_items, d]``, zero rows for items without text."""

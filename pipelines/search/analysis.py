@@ -106,6 +106,10 @@ class Analyzer:
         if self.language is not None and self.language not in Stemmer.algorithms():
             raise ValueError(f"no stemmer for {self.language!r}; there are: {', '.join(Stemmer.algorithms())}")
 
+    def key(self, text: str) -> str:
+        """What texts with the same distinct terms have in common; empty for one without any."""
+        return " ".join(sorted(set(self.terms(text))))
+
     def terms(self, text: str) -> list[str]:
         """Terms in order, compounds after their parts; repeated as often as they occur."""
         plain = _FEET.sub(" ft ", _INCHES.sub(" in ", normalised(text)))
@@ -134,6 +138,17 @@ class Analyzer:
         """The stem of a normalised word, without accents."""
         language = SCRIPT_LANGUAGE.get(script(word[0]), self.language if script(word[0]) == "LATIN" else None)
         return unaccented(word if language is None else _stemmed(language, word))
+
+
+def pieces(text: str) -> list[str]:
+    """Words and numbers in order, without possessives; letters of scripts that are written without spaces singly."""
+    found: list[str] = []
+    for piece in _PIECE.findall(normalised(text)):
+        if not piece[0].isdigit() and script(piece[0]).startswith(UNSPACED):
+            found += piece
+        else:
+            found.append(_POSSESSIVE.sub("", piece))
+    return found
 
 
 def compound(pieces: list[str]) -> str | None:

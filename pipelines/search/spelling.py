@@ -6,7 +6,9 @@ optimal string alignment (Damerau 1964, with Boytsov's restriction: a swap of ne
 
 from __future__ import annotations
 
+import functools
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,10 +24,22 @@ SHORTEST = 4
 TWO_ERRORS_FROM = 8
 """Longer words may have two errors."""
 
+TWO_WORDS = 2
+"""Errors from which on it is more likely that two words were run together."""
+
+PART = 3
+"""Letters of each of these, at least."""
+
 TOLD_ONCE = 2
 """From so many occurrences on a word of a description counts as one of the catalogue's; before, it may be a slip."""
 
 CANDIDATES = 20
+REMEMBERED = 10_000
+"""Words of queries whose correction is kept: looking for one takes half a millisecond."""
+
+LAST = "\U0010ffff"
+"""Comes after whatever continues a word."""
+
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 
 
@@ -59,6 +73,7 @@ class Speller:
         for word in self._counts:
             by_length.setdefault(len(word), []).append(word)
         self._by_length = {length: (words, letters(words)) for length, words in by_length.items()}
+        self._nearest = functools.lru_cache(REMEMBERED)(self._sought)
 
     def corrected(self, text: str) -> str | None:
         """The query with its unknown words replaced by the nearest known ones; None when nothing changes."""
@@ -66,9 +81,42 @@ class Speller:
         rewritten = _WORD.sub(lambda word: self._nearest(word.group()), plain)
         return rewritten if rewritten != plain else None
 
-    def _nearest(self, word: str) -> str:
+    def relaxed(self, text: str) -> str | None:
+        """The query's words as far as they are known: unknown ones completed, cut short to a known one, or left out.
+
+        For a query that finds nothing as it is. None when nothing changes or nothing is left.
+        """
+        plain = normalised(text)
+        looser = " ".join(filter(None, map(self._looser, plain.split(" "))))
+        return looser if looser != plain and words_of(looser) else None
+
+    def _looser(self, piece: str) -> str:
+        """A piece between spaces: what holds a number, or nothing but known words, stays as it is typed."""
+        words = words_of(piece)
+        if any(one.isdigit() for one in piece) or all(map(self._known, words)):
+            return piece
+        return " ".join(filter(None, (self._known(word) or self._begun(word) for word in words)))
+
+    def _known(self, word: str) -> str | None:
+        return word if word in self._counts or self._analyzer.stem(word) in self._stems else None
+
+    def _begun(self, word: str) -> str:
+        """The most frequent word that begins so, else the longest that this one begins with, else nothing."""
+        if len(word) < SHORTEST:
+            return ""
+        longer = self._sorted[bisect_left(self._sorted, word) : bisect_right(self._sorted, word + LAST)]
+        if longer:
+            return min(longer, key=lambda other: (-self._counts[other], other))
+        ends = range(len(word) - 1, SHORTEST - 1, -1)
+        return next((word[:end] for end in ends if word[:end] in self._counts), "")
+
+    @functools.cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._counts)
+
+    def _sought(self, word: str) -> str:
         """One error in a word, two in a long one; beyond one the beginning must be right."""
-        if len(word) < SHORTEST or word in self._counts or self._analyzer.stem(word) in self._stems:
+        if len(word) < SHORTEST or self._known(word):
             return word
         allowed = 2 if len(word) >= TWO_ERRORS_FROM else 1
         choices = self._with_like_letters(word, allowed)
@@ -78,7 +126,17 @@ class Speller:
             for other, distance, _ in found
             if distance == 1 or other[0] == word[0]
         ]
-        return min(ranked, default=(0, False, 0, word))[-1]
+        nearest = min(ranked, default=(TWO_WORDS, False, 0, word))
+        return nearest[-1] if nearest[0] < TWO_WORDS else self._two_words(word) or nearest[-1]
+
+    def _two_words(self, word: str) -> str | None:
+        """Two known words that were run together: those of which the rarer one is the most frequent."""
+        cuts = range(PART, len(word) - PART + 1)
+        halves = [(word[:cut], word[cut:]) for cut in cuts]
+        ranked = [
+            (min(self._counts[a], self._counts[b]), f"{a} {b}") for a, b in halves if {a, b} <= self._counts.keys()
+        ]
+        return max(ranked)[1] if ranked else None
 
     def _with_like_letters(self, word: str, errors: int) -> list[str]:
         """All words so many errors away, and few others: an error brings and takes at most one letter."""

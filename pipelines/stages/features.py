@@ -10,7 +10,7 @@ from pipelines.stages.running import run, stage_parser
 from pipelines.storage import read_json, replacing_folder
 from pipelines.text_encoding import language
 from pipelines.text_encoding import load as load_text
-from pipelines.workspace import SERVED, Workspace
+from pipelines.workspace import JUDGED, SERVED, Workspace
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
                 strengths=strengths,
                 text=text,
                 language=spoken,
+                suggesting=name in {JUDGED, SERVED},
             )
             into: Path = folder if told.served else folder / name
             into.mkdir(exist_ok=True)

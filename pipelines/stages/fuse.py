@@ -11,15 +11,18 @@ from rich.progress import track
 
 from pipelines import model_registry
 from pipelines import params as parameters
-from pipelines.bundle import CHOICE, FIRST, FOLD_FOLDERS, SEARCHED, SHORTLISTING, Bundle
+from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.fusion import fuser as fusers
+from pipelines.fusion.candidates import SEARCHED
 from pipelines.fusion.fuser import JUDGMENTS, FittedFuser, LabelledList
 from pipelines.fusion.learning import Choice, choose, choose_by_fold, choose_search
 from pipelines.fusion.lists import labelled, labelled_queries
+from pipelines.fusion.surface import CHOICE, FIRST, FOLD_FOLDERS, SHORTLISTING
 from pipelines.model_api import FittedModel
 from pipelines.params import AllParams
+from pipelines.query_reader import QueryReader
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import drawn, read_judgments, read_searches, without
 from pipelines.stages.running import arguments, run
@@ -98,14 +101,12 @@ def query_lists(
         kept = drawn(queries, params.fusion.max_users - len(lists))
         if not kept:
             continue
-        about = {"members": {name: {"kind": params.models[name].kind} for name in members}}
         fitted = load_members(params, work, members, instant)
         encoder = QueryEncoder.load(work.text / ENCODER)
-        bundle = Bundle(about, FeatureState.load(work.features(instant)), fitted, {}, encoder)
+        features = FeatureState.load(work.features(instant))
+        reader = QueryReader(features, Catalogue(features), encoder)
         window = JUDGMENTS if instant == JUDGED else instant
-        made = labelled_queries(
-            bundle.features, fitted, kept, first=first, read=bundle.query, window=window, depth=SEARCHED
-        )
+        made = labelled_queries(features, fitted, kept, first=first, read=reader.read, window=window, depth=SEARCHED)
         lists += track(made, description=f"{Surface.SEARCH} {window}", total=len(kept))
     return lists
 

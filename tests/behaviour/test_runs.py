@@ -383,6 +383,21 @@ def test_an_export_beside_the_checkout_is_found_from_the_worktree(home: Path, ch
     assert Path(data["path"]) == checkout.parent / "other_shop"
 
 
+def test_another_shop_beside_the_checkout_keeps_its_commit_and_takes_the_parameters_anew(
+    home: Path, checkout: Path
+) -> None:
+    folder = home / "other"
+    worktree.lay_shop(checkout, folder, path="/elsewhere", as_of=None)
+    laid = git(folder, "rev-parse", "HEAD")
+    git(checkout, "commit", "--quiet", "--allow-empty", "-m", "later")
+    pipeline.write_params(checkout, seed=99)
+    worktree.lay_shop(checkout, folder, path="/elsewhere", as_of=None)
+    assert git(folder, "rev-parse", "HEAD") == laid != git(checkout, "rev-parse", "HEAD")
+    values, before = (yaml.safe_load((one / "params.yaml").read_text()) for one in (folder, checkout))
+    assert values == before | {"data": before["data"] | {"path": "/elsewhere", "as_of": None}}
+    assert values["seed"] == 99
+
+
 @pytest.mark.exhaustive
 def test_results_are_pushed_where_dvc_has_a_default_remote(home: Path, checkout: Path) -> None:
     remote = checkout.parent / "remote"

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.made_bundle import make
 from pipelines.bundle import Bundle
 from pipelines.ranking import RankRequest
 from serving.routes import OPERATIONS
@@ -23,17 +22,6 @@ from tests.e2e.server import Server, serving
 KEYS = {"read": "reader-key-0123456789", "write": "writer-key-0123456789", "admin": "admins-key-0123456789"}
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("world") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("home"), workers=2, FUSELINE_BUNDLE=str(bundle)) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +45,7 @@ def test_every_answer_carries_the_four_members(server: Server) -> None:
         server.post("/v1/rank", {"items": ["i0001"], "user_id": "u001"}),
         server.post("/v1/events", bought("i0001", user_id="somebody")),
         server.ask("GET", "/v1/items/i0001/similar?n=3")[1],
+        server.ask("GET", "/v1/suggest?q=thing")[1],
     ]
     for answer in answers:
         assert answer["attribution_token"]

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.bundle import MANIFEST, Bundle, SurfaceFusion
+from pipelines.bundle import MANIFEST, Bundle
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
 from pipelines.exploration import PROTECTED, RATE, explore
 from pipelines.features.lookup import LiveEvent
 from pipelines.features.state import FeatureState
 from pipelines.fusion.reciprocal_rank import ReciprocalRank
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import TrainingData
 from pipelines.models import item_knn, popularity, repeat
 from pipelines.ranking import Filter, RankRequest

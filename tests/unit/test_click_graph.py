@@ -1,4 +1,4 @@
-"""What people chose after a search comes up for it, and nobody alone decides what does."""
+"""What people chose after a search comes up for it, and what is like it; nobody alone decides what does."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import CandidateList, gather
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.query_features import query_part
-from pipelines.model_api import Context, TrainingData, available
-from pipelines.models import bm25, click_graph
+from pipelines.model_api import Context, FittedModel, TrainingData, available
+from pipelines.models import bm25, category_prior, click_graph
+from pipelines.models.category_prior import CategoryPrior, CategoryPriorConfig
 from pipelines.models.click_graph import ClickGraph, ClickGraphConfig
 from pipelines.search.analysis import Analyzer
 from pipelines.search.query import Query
@@ -23,21 +24,26 @@ from tests.conformance import worlds
 
 VIEW = "detail-page-view"
 ITEMS = ("cup", "mug", "pot")
+CATEGORY = {"cup": "Kitchen > Drinking | Gifts", "mug": "Kitchen > Drinking", "pot": None}
 PRIOR = 5.0
 NOW = 1e-6
 """Days ago: before the instant by a tenth of a second."""
 
 
 def state(folder: Path, rows: Sequence[dict[str, object]]) -> FeatureState:
-    products = [worlds.product(item, title=f"tea {item}") for item in ITEMS]
+    products = [worlds.product(item, title=f"tea {item}", category=CATEGORY[item]) for item in ITEMS]
     return worlds.state(worlds.write(folder, rows, products))
+
+
+def prior(features: FeatureState) -> CategoryPrior:
+    return category_prior.fit(CategoryPriorConfig(prior=PRIOR, likeness=0.6), TrainingData(features), seed=0)
 
 
 def graph(features: FeatureState) -> ClickGraph:
     return click_graph.fit(ClickGraphConfig(prior=PRIOR), TrainingData(features), seed=0)
 
 
-def scores(model: ClickGraph, text: str) -> dict[str, float]:
+def scores(model: FittedModel, text: str) -> dict[str, float]:
     query = Query(text, tuple(dict.fromkeys(Analyzer("english").terms(text))))
     found = model.score_all(Context(UserHistory.empty(), "search", query))
     return {item: float(found[place]) for place, item in enumerate(ITEMS)}
@@ -80,10 +86,11 @@ def test_no_visitor_moves_any_item_by_more_than_the_bound(
     honest = [worlds.row(f"u{user}", item, n / 9, f"o{n}", query="tea cup") for n, (user, item) in enumerate(others)]
     spammed = [worlds.row("spammer", item, NOW, f"s{n}", query=query) for n, (query, item) in enumerate(spam)]
     folder = tmp_path_factory.mktemp("graph")
-    without = scores(graph(state(folder / "without", honest)), "tea cup")
-    moved = scores(graph(state(folder / "with", [*honest, *spammed])), "tea cup")
-    for item in ITEMS:
-        assert np.nan_to_num(moved[item]) - np.nan_to_num(without[item]) <= 1 / (PRIOR + 1) + 1e-6
+    without, moved = state(folder / "without", honest), state(folder / "with", [*honest, *spammed])
+    for fit in (graph, prior):
+        before, after = scores(fit(without), "tea cup"), scores(fit(moved), "tea cup")
+        for item in ITEMS:
+            assert np.nan_to_num(after[item]) - np.nan_to_num(before[item]) <= 1 / (PRIOR + 1) + 1e-6
 
 
 def test_a_query_of_nearly_the_same_words_is_helped_too_and_another_is_not(tmp_path: Path) -> None:
@@ -91,6 +98,14 @@ def test_a_query_of_nearly_the_same_words_is_helped_too_and_another_is_not(tmp_p
     assert 0 < scores(model, "blue tea cup")["mug"] < scores(model, "big blue tea cup")["mug"]
     assert np.isnan(scores(model, "tea")["mug"])
     assert np.isnan(scores(model, "running shoes")["mug"])
+
+
+def test_what_was_chosen_speaks_for_its_category_also_for_items_that_nobody_chose(tmp_path: Path) -> None:
+    rows = [worlds.row(f"u{n}", "mug", NOW, query="tea") for n in range(2)]
+    rows.append(worlds.row("u0", "cup", NOW, "again", query="teas"))  # the same person in the same category
+    found = scores(prior(state(tmp_path, rows)), "tea")
+    assert found["mug"] == found["cup"] == pytest.approx(2 / (PRIOR + 2), rel=1e-4)
+    assert np.isnan(found["pot"])
 
 
 def test_nothing_after_the_instant_is_read(tmp_path: Path) -> None:
@@ -117,9 +132,9 @@ def test_choices_lift_an_item_over_equal_ones_and_more_people_lift_it_more(tmp_p
         return Convex({"bm25": 1.0}, 0.0).score_parts(found, (query_part(features, found),)).tolist()
 
     nobody, one, many = fused(0), fused(1), fused(20)
-    assert nobody[2] == nobody[0]
-    assert one[2] - one[0] == pytest.approx(1 / (PRIOR + 1), abs=1e-4)
-    assert many[2] - many[0] == pytest.approx(20 / (PRIOR + 20), abs=1e-4)
+    assert one[2] - nobody[2] == pytest.approx(1 / (PRIOR + 1), abs=1e-4)
+    assert many[2] - nobody[2] == pytest.approx(20 / (PRIOR + 20), abs=1e-4)
+    assert one[:2] == pytest.approx(nobody[:2])
 
 
 def test_a_share_is_added_as_it_is_and_says_nothing_of_what_the_first_results_are_like() -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.bundle import Bundle, SurfaceFusion
+from pipelines.bundle import Bundle
 from pipelines.contracts import ARROW, CATALOG, Surface
 from pipelines.errors import ArtifactError
 from pipelines.evaluation import comparisons, evaluator, ledger, protocol, slices, stability, tables, targets
@@ -21,6 +21,7 @@ from pipelines.evaluation.targets import Audience, Targets
 from pipelines.features.definitions import ITEM, USER, USER_ITEM
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.fusion.best_single import BestSingle
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.ids import IdIndex
 from pipelines.model_api import Context, FittedModel
 from pipelines.params import parse

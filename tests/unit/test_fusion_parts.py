@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import made_bundle
-from pipelines.bundle import Bundle, SurfaceFusion
+from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
 from pipelines.fusion.candidates import CandidateList, gather
 from pipelines.fusion.features import FEATURES, describe, item_table, joined, parts, single
 from pipelines.fusion.stacking import Ranker, Stacking, columns_of, quantile_knots
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context
 from pipelines.neighbours import ROWS_AT_ONCE, Neighbours
 from pipelines.ranking import RankRequest

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from pipelines import exploration
-from pipelines.bundle import Bundle, SurfaceFusion
+from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import CandidateList, scaled
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.query_features import blended, query_part
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context, TrainingData
 from pipelines.models import bm25, text
 from pipelines.ranking import Filter, RankRequest
@@ -137,6 +138,16 @@ def test_facets_count_all_items_found_and_not_only_those_of_the_page(bundle: Bun
     assert sum(count for _, count in ranges) == 5
     bounds = [tuple(map(float, name.split("-"))) for name, _ in ranges]
     assert bounds == sorted(bounds)
+
+
+def test_attributes_are_filtered_and_counted_by_as_any_other_field(bundle: Bundle) -> None:
+    red = Filter(attributes=(("colour", ("RED", "blue")),))
+    asked = RankRequest(surface=Surface.SEARCH, query="boots", filter=red, facets=("attributes.colour", "brand"))
+    ranking = bundle.rank(asked, bundle.history())
+    assert [item.id for item in ranking.items] == ["boot"]
+    assert ranking.facets == {"attributes.colour": [("red", 1)], "brand": [("Fleet", 1)]}
+    assert bundle.catalogue.fields == ("brand", "category", "available", "price", "attributes.colour")
+    assert found(bundle, "boots", filter=Filter(attributes=(("size", ("1",)),))) == []
 
 
 @pytest.mark.parametrize(

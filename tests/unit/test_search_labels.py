@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.bundle import SurfaceFusion
 from pipelines.contracts import JUDGMENTS, SEARCHES, Surface
 from pipelines.evaluation import metrics, protocol, targets
 from pipelines.fusion import learning
@@ -26,6 +25,7 @@ from pipelines.fusion.fuser import JUDGMENTS as JUDGED_LISTS
 from pipelines.fusion.fuser import LabelledList
 from pipelines.fusion.query_features import FIRST_SCORE, QUERY_FEATURES
 from pipelines.fusion.shortlist import one_after_the_other, shortlist
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.params import FusionParams
 from pipelines.search import labels
 from pipelines.search.labels import LabelledQuery, drawn, fold_of, merged, read_judgments, read_searches

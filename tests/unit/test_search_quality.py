@@ -7,9 +7,9 @@ import random
 import numpy as np
 
 from benchmarks.search_quality import unlearned
-from pipelines.bundle import SurfaceFusion
 from pipelines.contracts import Surface
 from pipelines.fusion.best_single import BestSingle
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.search.slips import misspelt
 from tests.unit.test_evaluation_protocol import bundle
 

@@ -67,6 +67,28 @@ def test_without_a_catalogue_nothing_is_corrected() -> None:
     assert Speller({}, Analyzer(None)).corrected("anything") is None
 
 
+def test_words_that_were_run_together_are_taken_apart(speller: Speller) -> None:
+    assert speller.corrected("kitchentowel") == "kitchen towel"
+    assert speller.corrected("redkettle") == "red kettle"
+    assert speller.corrected("kitchenqqq") is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "looser"),
+    [
+        ("kitche sciss", "kitchen scissors"),
+        ("Kitchenware xyzzy 12oz", "kitchen 12oz"),
+        ("kitchen towel", None),
+        ("xyzzy", None),
+        ("xyzzy 12", None),
+        ("", None),
+        ("\x00", None),
+    ],
+)
+def test_relaxed_words_are_completed_cut_short_or_left_out(speller: Speller, typed: str, looser: str | None) -> None:
+    assert speller.relaxed(typed) == looser
+
+
 def test_words_with_other_letters_are_left_out_and_none_that_is_near_enough() -> None:
     draw = random.Random(3)  # noqa: S311 - a test
     words = sorted({"".join(draw.choices("abcdeñжя", k=draw.randrange(3, 12))) for _ in range(3000)})

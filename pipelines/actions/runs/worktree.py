@@ -20,9 +20,12 @@ import yaml
 from pipelines.actions.doctor import lock_is_readable
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.feedback import FEEDBACK
+from pipelines.storage import write_text
 
 CACHE = Path("var") / "dvc"
 """Below ``FUSELINE_HOME``, where .dvc/config does not say otherwise."""
+
+PARAMS = "params.yaml"
 
 METRICS = Path("artifacts") / "evaluation" / "metrics.json"
 
@@ -92,7 +95,7 @@ def lay_params(checkout: Path, workspace: Path, *, as_of: datetime | None) -> di
 
     An export beside the checkout is named by its absolute path: the way there from the worktree is another.
     """
-    text = (checkout / "params.yaml").read_text(encoding="utf-8")
+    text = (checkout / PARAMS).read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
     other = {} if as_of is None else {"as_of": as_of.isoformat()}
     if not _inside(values["data"]["path"]):
@@ -100,8 +103,25 @@ def lay_params(checkout: Path, workspace: Path, *, as_of: datetime | None) -> di
     if other:
         values["data"] = values["data"] | other
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (workspace / "params.yaml").write_text(text, encoding="utf-8")
+    (workspace / PARAMS).write_text(text, encoding="utf-8")
     return values
+
+
+def lay_shop(checkout: Path, folder: Path, **data: Any) -> None:
+    """Lay out the checkout's commit with its params.yaml for another shop's data.
+
+    A folder that is laid out already keeps its commit and its results, and gets the parameters anew.
+
+    Args:
+        checkout: the repository's root.
+        folder: where the worktree lies, or will.
+        data: what stands in the section ``data`` in the place of the checkout's values.
+    """
+    if not (folder / PARAMS).exists():
+        add(checkout, folder, revision_of(checkout))
+    values: dict[str, Any] = yaml.safe_load((checkout / PARAMS).read_text(encoding="utf-8"))
+    values["data"] = values["data"] | data
+    write_text(folder / PARAMS, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def lay_data(checkout: Path, workspace: Path, *, path: str, home: Path) -> None:

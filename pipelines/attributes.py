@@ -1,0 +1,100 @@
+"""Attributes of the items by name and value, as filters and facets ask for them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from pipelines.search.analysis import normalised
+
+LONGEST = 200
+"""Characters of a value; longer ones are texts and not values."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Who has which value of one attribute; an item may have several.
+
+    Attributes:
+        shown: the values as most items write them, by code.
+        codes: code of each value by its normalised text.
+        items: int32 ``[n]``.
+        values: int32 ``[n]``, codes of the items' values.
+    """
+
+    shown: tuple[str, ...]
+    codes: Mapping[str, int]
+    items: np.ndarray
+    values: np.ndarray
+
+
+class Attributes:
+    """All attributes of a catalogue; eight bytes for each value of an item."""
+
+    def __init__(self, by_name: Mapping[str, Attribute], n_items: int) -> None:
+        """``by_name``: in the order of the alphabet."""
+        self._by_name = dict(by_name)
+        self._n_items = n_items
+
+    @classmethod
+    def of(cls, written: Sequence[str | None]) -> Self:
+        """From the JSON objects of the items, in code order; nested objects are left out."""
+        rows: dict[str, list[tuple[int, str]]] = {}
+        for code, one in enumerate(written):
+            for name, value in _pairs(one):
+                rows.setdefault(name, []).append((code, value))
+        return cls({name: _attribute(rows[name]) for name in sorted(rows)}, len(written))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the attributes, in the order of the alphabet."""
+        return tuple(self._by_name)
+
+    def having(self, name: str, values: Iterable[str]) -> np.ndarray:
+        """Items with any of these values, however they are spelt in case and width, bool ``[n_items]``."""
+        mask = np.zeros(self._n_items, np.bool_)
+        if (one := self._by_name.get(name)) is not None:
+            wanted = [one.codes.get(normalised(value), -1) for value in values]
+            mask[one.items[np.isin(one.values, wanted)]] = True
+        return mask
+
+    def counted(self, name: str, inside: np.ndarray) -> dict[str, int]:
+        """How many of the items that ``inside`` marks, bool ``[n_items]``, have each value; none without an item."""
+        one = self._by_name[name]
+        counts = np.bincount(one.values[inside[one.items]], minlength=len(one.shown))
+        return {one.shown[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()}
+
+
+def value_text(value: str | float) -> str:
+    """A value as text: ``true``, ``12``, ``4.5``, ``red``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value.strip()
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _pairs(written: str | None) -> Iterator[tuple[str, str]]:
+    """Distinct names and values of one item."""
+    about: Any = json.loads(written) if written else {}
+    for name, value in about.items() if isinstance(about, dict) else ():
+        several = value if isinstance(value, list) else [value]
+        texts = (value_text(one) for one in several if isinstance(one, str | int | float))
+        yield from ((name, text) for text in dict.fromkeys(texts) if 0 < len(text) <= LONGEST)
+
+
+def _attribute(rows: Sequence[tuple[int, str]]) -> Attribute:
+    spelt: dict[str, Counter[str]] = {}
+    keys = [normalised(text) for _, text in rows]
+    for key, (_, text) in zip(keys, rows, strict=True):
+        spelt.setdefault(key, Counter())[text] += 1
+    codes = {key: code for code, key in enumerate(spelt)}
+    pairs = sorted({(item, codes[key]) for (item, _), key in zip(rows, keys, strict=True)})
+    items, values = np.array(pairs, np.int32).T
+    shown = tuple(counts.most_common(1)[0][0] for counts in spelt.values())
+    return Attribute(shown, codes, items.copy(), values.copy())

@@ -1,0 +1,74 @@
+"""From what is typed to a query, and from the beginning of one to what may be meant: all that a catalogue teaches."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from pipelines.catalogue import Catalogue
+from pipelines.features.state import FeatureState
+from pipelines.model_api import first_allowed
+from pipelines.ranking import Filter
+from pipelines.search.analysis import Analyzer, normalised
+from pipelines.search.encoding import QueryEncoder
+from pipelines.search.naming import Names
+from pipelines.search.query import Query
+from pipelines.search.spelling import Speller
+from pipelines.search.suggestions import Suggester, Suggestion, entries
+
+OFFERED_ITEMS = 20_000
+"""Items that may be suggested while somebody types: those that sell best."""
+
+
+class QueryReader:
+    """Reads queries by what one catalogue says; thread-safe, each part made at its first use."""
+
+    def __init__(self, features: FeatureState, catalogue: Catalogue, encoder: QueryEncoder | None) -> None:
+        """``features`` and ``catalogue`` of one instant; ``encoder``: None where queries have no vector."""
+        self._features = features
+        self._catalogue = catalogue
+        self._encoder = encoder
+
+    def read(self, text: str) -> Query:
+        """What was typed, its slips corrected, analysed as the catalogue was."""
+        rewritten = self._speller.corrected(text)
+        return self._understood(rewritten or normalised(text), rewritten)
+
+    def relaxed(self, query: Query) -> Query | None:
+        """The query with looser words; None when there are none."""
+        looser = self._speller.relaxed(query.text)
+        return None if looser is None else self._understood(looser, looser)
+
+    def suggestions(self, typed: str, n: int) -> list[Suggestion]:
+        """What to offer while somebody types, the most likely first."""
+        return self._suggester.complete(typed, n)
+
+    def _understood(self, plain: str, rewritten: str | None) -> Query:
+        vector = self._encoder.encode(plain) if self._encoder is not None and plain else None
+        terms = tuple(dict.fromkeys(self._analyzer.terms(plain)))
+        return Query(plain, terms, vector, rewritten, *self._names.named_in(plain))
+
+    @functools.cached_property
+    def _analyzer(self) -> Analyzer:
+        return Analyzer(self._features.language)
+
+    @functools.cached_property
+    def _speller(self) -> Speller:
+        return Speller(self._features.words, self._analyzer)
+
+    @functools.cached_property
+    def _names(self) -> Names:
+        counts = self._catalogue.facets(np.arange(self._features.n_items), ("brand", "category"))
+        return Names(dict(counts["brand"]), dict(counts["category"]), self._features.words, self._analyzer)
+
+    @functools.cached_property
+    def _suggester(self) -> Suggester:
+        allowed = self._catalogue.passing(Filter())
+        counts = self._catalogue.facets(np.flatnonzero(allowed), ("brand", "category"))
+        best = first_allowed(self._catalogue.best_selling, OFFERED_ITEMS, allowed)
+        titles = self._features.catalog["title"].take(best).to_pylist()
+        items = zip(self._features.item_ids.ids(best.tolist()), titles, strict=True)
+        brands, categories = dict(counts["brand"]), dict(counts["category"])
+        offered = entries(brands=brands, categories=categories, phrases=self._features.phrases, items=items)
+        return Suggester(offered, self._speller)
