@@ -160,7 +160,7 @@ def summary(ran: Sequence[dict[str, Any]], reference: Sequence[Sequence[int]]) -
     """Medians of the figures of several processes; share of the reference's first results that a system has too."""
     figures = [name for name in ran[0] if name != "first"]
     pairs = zip(ran[0]["first"], reference, strict=True)
-    shared = [len(set(mine) & set(theirs)) / max(1, len(theirs)) for mine, theirs in pairs]
+    shared = [len(set(mine) & set(theirs)) / len(theirs) for mine, theirs in pairs if theirs]
     agreement = {f"agreement@{DEPTHS[0]}": round(statistics.mean(shared), 4)}
     return {name: round(statistics.median(one[name] for one in ran), 2) for name in figures} | agreement
 

@@ -88,9 +88,8 @@ def memory_of_workers(pid: int, kind: str) -> list[float]:
 def table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
     """The rows for people."""
     shown = Table(title=title)
-    latencies = [f"{kind}{name}_ms" for kind in ("", "took_") for name in SHARES]
-    names = [name.removesuffix("_ms").replace("_", " ") for name in latencies]
-    for name in ("what", "closed/s", "generator", "open/s", *names):
+    shares = "/".join(SHARES)
+    for name in ("what", "closed/s", "generator", "open/s", f"ms {shares}", f"took {shares}"):
         shown.add_column(name, justify="left" if name == "what" else "right")
     for row in rows:
         shown.add_row(
@@ -98,6 +97,10 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
             f"{row['closed_loop_per_s']:.0f}",
             f"{row['closed_generator_cpu']:.0%}",
             f"{row['open_loop_per_s']:.0f}",
-            *("-" if row[name] is None else f"{row[name]:.2f}" for name in latencies),
+            *(_milliseconds([row[f"{kind}{name}_ms"] for name in SHARES]) for kind in ("", "took_")),
         )
     return shown
+
+
+def _milliseconds(times: Sequence[float | None]) -> str:
+    return "/".join("-" if time is None else f"{time:.1f}" if time < 10 else f"{time:.0f}" for time in times)

@@ -34,5 +34,5 @@ def test_a_system_finds_the_best_documents_and_no_more_than_asked_for(system: st
 
 
 def test_the_summary_has_medians_and_the_share_of_the_first_results_that_the_reference_has_too() -> None:
-    ran = [{"first": [[1, 2], [3]], "build_s": seconds} for seconds in (1.0, 9.0, 2.0)]
-    assert bm25_peers.summary(ran, [[2, 5], [3]]) == {"build_s": 2.0, "agreement@10": 0.75}
+    ran = [{"first": [[1, 2], [3], []], "build_s": seconds} for seconds in (1.0, 9.0, 2.0)]
+    assert bm25_peers.summary(ran, [[2, 5], [3], []]) == {"build_s": 2.0, "agreement@10": 0.75}
