@@ -90,18 +90,6 @@ def test_an_item_that_shares_no_term_has_no_lexical_score(bundle: Bundle) -> Non
     assert np.isnan(bundle.members["bm25"].score_all(context)).all()
 
 
-def test_the_sum_over_terms_is_that_of_the_library(features: FeatureState) -> None:
-    draw = np.random.default_rng(0)
-    terms = [[f"t{number}" for number in draw.zipf(1.3, size=40) if number < 500] for _ in range(700)]
-    member = bm25.of_terms(bm25.Bm25Config(name=0), {"everything": terms})
-    index = member._legs["everything"]
-    for _ in range(50):
-        asked = list(dict.fromkeys(f"t{number}" for number in draw.zipf(1.3, size=5) if number < 500))
-        context = Context(features.history(-1), Surface.SEARCH, Query(" ".join(asked), tuple(asked)))
-        wanted = index.get_scores_from_ids(index.get_tokens_ids(asked))
-        np.testing.assert_array_equal(member.score_all(context), np.where(wanted == 0, np.nan, wanted))
-
-
 def test_meaning_finds_what_no_word_does_and_the_answer_says_how_many(bundle: Bundle) -> None:
     asked = RankRequest(surface=Surface.SEARCH, query="sneaker", n=2)
     ranking = bundle.rank(asked, bundle.history())

@@ -33,26 +33,6 @@ def features(bundle: Bundle) -> FeatureState:
     return bundle.features
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    m=st.integers(0, 400),
-    distinct=st.integers(1, 400),
-    ascending=st.booleans(),
-    left_out=st.sampled_from([0.0, 0.5]),
-    seed=st.integers(0, 999),
-)
-def test_an_order_is_that_of_a_sort_by_score_and_then_by_code(
-    *, m: int, distinct: int, ascending: bool, left_out: float, seed: int
-) -> None:
-    draw = np.random.default_rng(seed)
-    scores = draw.integers(-distinct, distinct, m).astype(np.float32)
-    scores[draw.random(m) < left_out] = -np.inf
-    codes = draw.choice(10 * m + 1, m, replace=False)
-    codes = np.sort(codes) if ascending else codes
-    plain = sorted(range(m), key=lambda row: (-scores[row], codes[row]))
-    np.testing.assert_array_equal(ordered(scores, codes), plain)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     m=st.integers(FEEDBACK_SHARE, 300),
