@@ -67,15 +67,14 @@ def query_part(state: FeatureState, candidates: CandidateList, first: np.ndarray
 def described(state: FeatureState, codes: np.ndarray, query: Query, first: np.ndarray) -> dict[str, np.ndarray | float]:
     """What a shortlist has to do with its query, by the names of :data:`OF_SHORTLIST`; NaN where it says nothing.
 
-    Matched fields: the share of the typed words in the title, whether all of them stand there in a row, and whether brand
-    and category are among those that the query names. What the query leads to: the share of the first
+    Matched fields: the share of the typed words in the title, whether all of them stand there in a row, and whether
+    brand and category are among those that the query names. What the query leads to: the share of the first
     :data:`FIRST_ITEMS` in the item's category, and the logarithm of the item's price over their median. Of the query
     alone: its words, and how rare they are, the mean of log((n_items + 1) / (items with the word + 1)).
     """
     words = query.text.split()
-    titles, brands, categories = (
-        state.catalog[name].take(codes).to_pylist() for name in ("title", "brand", "category")
-    )
+    rows = state.catalog.select(["title", "brand", "category"]).take(codes)
+    titles, brands, categories = (column.to_pylist() for column in rows.columns)
     lowered = [normalised(title or "") for title in titles]
     leaves = [(path or "").split(MULTI_CATEGORY)[0].strip() for path in categories]
     top = ordered(first, codes)[:FIRST_ITEMS]
