@@ -112,8 +112,9 @@ class Catalogue:
     def _inside(self, inside: np.ndarray, field: str) -> dict[str, int]:
         if field.startswith(ATTRIBUTE):
             return self.attributes.counted(field.removeprefix(ATTRIBUTE), inside)
-        counts = {name: int(inside[members].sum()) for name, members in self._categories.items()}
-        return {name: count for name, count in counts.items() if count}
+        items, places = self._in_categories
+        counts = np.bincount(places[inside[items]], minlength=len(self._categories))
+        return {name: count for name, count in zip(self._categories, counts.tolist(), strict=True) if count}
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -145,6 +146,13 @@ class Catalogue:
     @functools.cached_property
     def _brands(self) -> np.ndarray:
         return np.array(self._features.catalog["brand"].to_pylist(), dtype=object)
+
+    @functools.cached_property
+    def _in_categories(self) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of items, and beside each the place in ``_categories`` of one that it is in."""
+        members = list(self._categories.values())
+        places = np.repeat(np.arange(len(members)), [len(one) for one in members])
+        return np.concatenate([np.zeros(0, np.int64), *members]), places.astype(np.int64)
 
     @functools.cached_property
     def _categories(self) -> dict[str, np.ndarray]:
