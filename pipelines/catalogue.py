@@ -103,20 +103,18 @@ class Catalogue:
         elif field == "brand":
             found = Counter(brand for brand in self._brands[codes].tolist() if brand)
         else:
-            found = Counter(self._inside(codes, field))
+            inside = np.zeros(self._features.n_items, np.bool_)
+            inside[codes] = True
+            found = Counter(self._inside(inside, field))
         most = MOST_VALUES if field.startswith(ATTRIBUTE) else None
         return sorted(found.items(), key=lambda one: (-one[1], one[0]))[:most]
 
-    def _inside(self, codes: np.ndarray, field: str) -> dict[str, int]:
+    def _inside(self, inside: np.ndarray, field: str) -> dict[str, int]:
         if field.startswith(ATTRIBUTE):
-            inside = np.zeros(self._features.n_items, np.bool_)
-            inside[codes] = True
             return self.attributes.counted(field.removeprefix(ATTRIBUTE), inside)
-        names, numbers, starts = self._categories_of
-        lengths = starts[codes + 1] - starts[codes]
-        places = np.arange(lengths.sum()) + np.repeat(starts[codes] - (np.cumsum(lengths) - lengths), lengths)
-        counts = np.bincount(numbers[places], minlength=len(names))
-        return {names[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+        items, places = self._in_categories
+        counts = np.bincount(places[inside[items]], minlength=len(self._categories))
+        return {name: count for name, count in zip(self._categories, counts.tolist(), strict=True) if count}
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -150,6 +148,13 @@ class Catalogue:
         return np.array(self._features.catalog["brand"].to_pylist(), dtype=object)
 
     @functools.cached_property
+    def _in_categories(self) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of items, and beside each the place in ``_categories`` of one that it is in."""
+        members = list(self._categories.values())
+        places = np.repeat(np.arange(len(members)), [len(one) for one in members])
+        return np.concatenate([np.zeros(0, np.int64), *members]), places.astype(np.int64)
+
+    @functools.cached_property
     def _categories(self) -> dict[str, np.ndarray]:
         """Codes by category path, ancestors included."""
         found: dict[str, list[int]] = {}
@@ -158,17 +163,6 @@ class Catalogue:
             for name in {CATEGORY_PATH.join(parts[:depth]) for parts in paths for depth in range(1, len(parts) + 1)}:
                 found.setdefault(name, []).append(code)
         return {name: np.array(codes, np.int64) for name, codes in found.items()}
-
-    @functools.cached_property
-    def _categories_of(self) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Names of all categories; numbers of each item's, one item after the other; where each item's begin."""
-        names = list(self._categories)
-        items = np.concatenate([*self._categories.values(), np.zeros(0, np.int64)])
-        lengths = np.array([len(codes) for codes in self._categories.values()], np.int64)
-        numbers = np.repeat(np.arange(len(names)), lengths)
-        starts = np.zeros(self._features.n_items + 1, np.int64)
-        np.cumsum(np.bincount(items, minlength=self._features.n_items), out=starts[1:])
-        return names, numbers[np.argsort(items, kind="stable")], starts
 
 
 def _paths(written: str | None) -> list[list[str]]:

@@ -89,11 +89,15 @@ def searched(shop: Shop, query: Query, *, allowed: np.ndarray, unfiltered: np.nd
         return first
     if not allowed.any():
         return replace(first, fallback=NOTHING_PASSES_FILTER)
-    if not np.array_equal(allowed, unfiltered) and shop.find(query, unfiltered).worded:
+    filtered = not np.array_equal(allowed, unfiltered)
+    if filtered and shop.find(query, unfiltered).worded:
         return replace(first, fallback=FILTER_EXCLUDES_MATCHES)
-    looser = shop.relaxed(query)
-    if looser is not None and (second := shop.find(looser, allowed)).worded:
-        return replace(second, fallback=WORDS_RELAXED)
+    if (looser := shop.relaxed(query)) is not None:
+        second = shop.find(looser, allowed)
+        if second.worded:
+            return replace(second, fallback=WORDS_RELAXED)
+        if filtered and shop.find(looser, unfiltered).worded:
+            return replace(second, fallback=FILTER_EXCLUDES_MATCHES)
     if len(first.codes):
         return replace(first, fallback=MEANING_ONLY)
     return _by_graph(shop, first, allowed)

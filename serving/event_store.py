@@ -54,7 +54,7 @@ class Outcome(StrEnum):
 class Impression(NamedTuple):
     """One list shown; ``first_position`` counts from 1, ``shown_at`` is in microseconds since 1970.
 
-    ``took_ms``: from the request's arrival until the list was there.
+    ``took_ms``: from the request's arrival until the list was there. ``search_query``: what a search was asked.
     """
 
     attribution_token: str
@@ -71,6 +71,7 @@ class Impression(NamedTuple):
     propensities: Sequence[float]
     fallback: str | None = None
     took_ms: float | None = None
+    search_query: str | None = None
 
 
 class RecentEvent(NamedTuple):

@@ -152,8 +152,9 @@ def _show(
     placement: str | None,
     of: Whose,
     at: datetime | None = None,
+    query: str | None = None,
 ) -> None:
-    """Record a list that is shown; ``at``: when, None is now."""
+    """Record a list that is shown; ``at``: when, None is now; ``query``: what it answers."""
     items = ranking.items
     if not items:
         return
@@ -173,6 +174,7 @@ def _show(
             [item.propensity for item in items],
             ranking.fallback,
             call.took_ms(),
+            query,
         )
     )
 
@@ -196,7 +198,8 @@ async def search(call: Call) -> Response:
     ranking = handlers.search(request, bundle=served.bundle, history=past, token=call.token)
     ranking = replace(ranking, fallback=ranking.fallback or lacking)
     placement = request.placement or "search"
-    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, at=request.event_time)
+    at, asked = request.event_time, request.query
+    _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, at=at, query=asked)
     members = {
         "items": handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details),
         "total": ranking.total or 0,

@@ -75,11 +75,16 @@ class EventLog:
         return Delay(int(n_late or 0), int(n_ahead or 0), None if median is None else float(median) / 1e6)
 
     def events(self, day: date, *, seq: int, until: int) -> Iterator[pa.Table]:
-        """A day's events up to ``seq`` and before ``until``: tables of ``contracts.EVENTS``, always in one order."""
-        columns = [EVENTS.c[name] for name in EVENT_COLUMNS]
+        """A day's events up to ``seq`` and before ``until``: tables of ``contracts.EVENTS``, always in one order.
+
+        An event that cites the list of a search, and does not say what was searched for, is told by that list.
+        """
+        asked = func.coalesce(EVENTS.c.search_query, IMPRESSIONS.c.search_query)
+        columns = [asked if name == "search_query" else EVENTS.c[name] for name in EVENT_COLUMNS]
+        cited = EVENTS.outerjoin(IMPRESSIONS, EVENTS.c.attribution_token == IMPRESSIONS.c.attribution_token)
         order = [EVENTS.c.event_time, self._bytes(EVENTS.c.event_id), self._bytes(EVENTS.c.item_id)]
         for rows in self._batches(
-            select(*columns).where(_of_day(EVENTS, day, seq, until)).order_by(*order), ROWS_A_BATCH
+            select(*columns).select_from(cited).where(_of_day(EVENTS, day, seq, until)).order_by(*order), ROWS_A_BATCH
         ):
             values = dict(zip(EVENT_COLUMNS, zip(*rows, strict=True), strict=True))
             yield _table({**values, "item_id": [item or None for item in values["item_id"]]})
@@ -127,6 +132,7 @@ def _items(shown: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "placement": shown["placement"],
             "attribution_token": shown["attribution_token"],
             "model_version": shown["model_version"],
+            "search_query": shown["search_query"],
             "position": place,
             "propensity": propensity,
             "attributes": about,

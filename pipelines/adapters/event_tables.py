@@ -81,11 +81,13 @@ IMPRESSIONS = Table(
     Column("propensities", Text(), nullable=False),
     Column("fallback", Text()),
     Column("took_ms", Float(53)),
+    Column("search_query", Text()),
     Index("impressions_by_time", "shown_at"),
     sqlite_autoincrement=True,
 )
 """One row a list shown: ``items`` and ``propensities`` are JSON arrays in order of position. ``fallback`` says why the
-list is simpler than it could be, null when it is not; ``took_ms`` is null where it was not measured."""
+list is simpler than it could be, null when it is not; ``took_ms`` is null where it was not measured; ``search_query``
+is what a search was asked, null for other lists."""
 
 ERASURES = Table(
     "erasures",

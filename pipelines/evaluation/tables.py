@@ -83,7 +83,10 @@ def _rankings(surface: str, system: str, result: SurfaceEvaluation, ids: pa.Arra
 
 
 def plots(documents: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """Tables for ``dvc plots`` by file name: headline metrics, differences, ledger, steps and weeks."""
+    """Tables for ``dvc plots`` by file name: headline metrics, differences, ledger, steps and weeks.
+
+    Those that dvc.yaml names are there without a row too: a plot of nothing is not an error.
+    """
     found = {
         "metrics": [
             {"surface": surface, "system": system, "metric": metric, **span}
@@ -111,11 +114,17 @@ def plots(documents: Mapping[str, Any]) -> dict[str, pa.Table]:
             for w in documents["stability"]["weeks"]
         ],
     }
+    shown: dict[str, pa.Table] = {}
     for surface in documents["metrics"]:
+        shown |= {f"ndcg_{surface}": _header("system"), f"weeks_{surface}": _header("week")}
         chosen = [row for row in found["metrics"] if (row["surface"], row["metric"]) == (surface, "ndcg@10")]
         found[f"ndcg_{surface}"] = sorted(chosen, key=lambda row: -row["mean"])
         found[f"weeks_{surface}"] = [row for row in found["weeks"] if row["surface"] == surface]
-    return {name: pa.Table.from_pylist(rows) for name, rows in found.items() if rows}
+    return shown | {name: pa.Table.from_pylist(rows) for name, rows in found.items() if rows}
+
+
+def _header(what: str) -> pa.Table:
+    return pa.table({what: pa.array([], pa.string()), "mean": pa.array([], pa.float64())})
 
 
 def _applicable(values: Mapping[str, Any]) -> list[tuple[str, Any]]:

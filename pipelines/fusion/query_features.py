@@ -5,18 +5,40 @@ Everything comes from the members' scores and the feature state, so that it is t
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
+from pipelines.contracts import MULTI_CATEGORY
 from pipelines.features.state import FeatureState
 from pipelines.fusion.candidates import CandidateList, ranks
 from pipelines.fusion.features import Part, single
 from pipelines.fusion.quality import ordered
+from pipelines.search.analysis import normalised
+from pipelines.search.query import Query
 
-QUERY_FEATURES: tuple[str, ...] = ("first_score", "first_place", "feedback_similarity")
+OF_SHORTLIST: tuple[str, ...] = (
+    "first_score",
+    "first_place",
+    "words_in_title",
+    "phrase_in_title",
+    "brand_named",
+    "category_named",
+    "category_share",
+    "price_of_first",
+    "query_words",
+    "query_rarity",
+)
+"""Columns of :func:`query_part` that a shortlist has, see :func:`described`."""
+
+QUERY_FEATURES: tuple[str, ...] = (*OF_SHORTLIST, "feedback_similarity")
 """Column names of :func:`query_part`."""
 
 FIRST_SCORE = QUERY_FEATURES.index("first_score") - len(QUERY_FEATURES)
 """Column among the features of a search, from the end."""
+
+FIRST_ITEMS = 20
+"""Items found first whose categories and prices say what a query leads to."""
 
 FEEDBACK_ITEMS = 10
 """Items found first that say what the others should be like; ten as in Lavrenko and Croft 2001 and after them."""
@@ -34,11 +56,47 @@ def query_part(state: FeatureState, candidates: CandidateList, first: np.ndarray
         first: float32 ``[m]``, scores of the fuser that shortlisted these candidates; None before there is one.
     """
     columns = np.full((len(candidates.codes), len(QUERY_FEATURES)), np.nan, np.float32)
-    if first is not None:
-        columns[:, 0] = first
-        columns[:, 1] = ranks(first[:, None])[:, 0]
-    columns[:, 2] = feedback_similarity(state, candidates)
+    query = candidates.context.query
+    if first is not None and query is not None and len(first):
+        for place, values in enumerate(described(state, candidates.codes, query, first).values()):
+            columns[:, place] = values
+    columns[:, -1] = feedback_similarity(state, candidates)
     return Part(columns, None)
+
+
+def described(state: FeatureState, codes: np.ndarray, query: Query, first: np.ndarray) -> dict[str, np.ndarray | float]:
+    """What a shortlist has to do with its query, by the names of :data:`OF_SHORTLIST`; NaN where it says nothing.
+
+    Matched fields: the share of the typed words in the title, whether all of them stand there in a row, and whether
+    brand and category are among those that the query names. What the query leads to: the share of the first
+    :data:`FIRST_ITEMS` in the item's category, and the logarithm of the item's price over their median. Of the query
+    alone: its words, and how rare they are, the mean of log((n_items + 1) / (items with the word + 1)).
+    """
+    words = query.text.split()
+    rows = state.catalog.select(["title", "brand", "category"]).take(codes)
+    titles, brands, categories = (column.to_pylist() for column in rows.columns)
+    lowered = [normalised(title or "") for title in titles]
+    leaves = [(path or "").split(MULTI_CATEGORY)[0].strip() for path in categories]
+    top = ordered(first, codes)[:FIRST_ITEMS]
+    common = Counter(leaves[row] for row in top if leaves[row])
+    price = np.log(np.asarray(state.items["price"], np.float32)[codes])
+    known = price[top][~np.isnan(price[top])]
+    counts = [state.words.get(word, 0) for word in words]
+    unknown = np.full(len(codes), np.nan, np.float32)
+    return {
+        "first_score": first,
+        "first_place": ranks(first[:, None])[:, 0],
+        "words_in_title": np.array([sum(word in title for word in words) / max(len(words), 1) for title in lowered]),
+        "phrase_in_title": np.array([float(query.text in title) for title in lowered]),
+        "brand_named": np.array([float(brand in query.brands) for brand in brands]) if query.brands else unknown,
+        "category_named": np.array([float(leaf.startswith(query.categories)) for leaf in leaves])
+        if query.categories
+        else unknown,
+        "category_share": np.array([common[leaf] / len(top) if leaf else np.nan for leaf in leaves]),
+        "price_of_first": price - np.median(known) if len(known) else unknown,
+        "query_words": float(len(words)),
+        "query_rarity": float(np.mean(np.log((state.n_items + 1) / (np.array(counts) + 1)))) if words else np.nan,
+    }
 
 
 def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.ndarray:

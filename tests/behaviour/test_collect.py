@@ -157,6 +157,24 @@ def test_impressions_are_exported_one_row_an_item(home: Path, url: str) -> None:
     assert json.loads(one["attributes"]) == {"bundle_id": "abc", "surface": "recommend"}
 
 
+def test_an_event_that_cites_the_list_of_a_search_is_told_what_was_asked(home: Path, url: str) -> None:
+    store = EventStore.open(url)
+    at = feedback.microseconds(MORNING)
+    shown = Impression("t", at, "search", "search", "3", "abc", "u", None, "u", 1, ["a"], [1.0], None, 2.0, "red mug")
+    store.show(shown)
+    raw = {"event_type": "detail-page-view", "event_time": MORNING.isoformat(), "user_id": "u", "item_id": "a"}
+    told = [
+        raw | {"event_id": "cites", "attribution_token": "t"},
+        raw | {"event_id": "says", "attribution_token": "t", "search_query": "mug"},
+        raw | {"event_id": "neither", "attribution_token": "unknown"},
+    ]
+    store.post([rows(one, received_at=1) for one in told]).result(30)
+    store.close()
+    run(home, url, now=MORNING + timedelta(hours=1))
+    found = {row["event_id"]: row["search_query"] for row in collected(home)["dt=2010-12-05"]}
+    assert found == {"t": "red mug", "cites": "red mug", "says": "mug", "neither": None}
+
+
 def test_the_same_rows_are_the_same_files_whatever_their_order_and_database(
     home: Path, url: str, post: Post, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.bundle import Bundle
+from pipelines.contracts import Surface
 from pipelines.ranking import RankRequest
 from tests.stages import pipeline, shops
 
@@ -155,3 +156,19 @@ def test_a_catalogue_with_judgments_is_judged_as_a_search(tmp_path: Path, monkey
     slices = json.loads((artifacts / "evaluation" / "slices.json").read_text())["search"]
     assert {"query_length", "match", "typing"} <= set(slices)
     assert "40 queries" in (artifacts / "evaluation" / "report.html").read_text()
+
+
+def test_a_shop_of_nothing_but_titles_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("oak chair", "стеклянный стол", "紙のランプ", "blue vase")
+    shops.write_csv(tmp_path / "shop" / "catalog" / "all.csv", shops.catalogue(200, titles=kinds, price=False))
+    pipeline.write_params(tmp_path, models={"bm25": {"kind": "bm25"}, "coverage": {"kind": "bm25", "k1": 0}})
+    metrics, verdict, bundle = final(pipeline.run(tmp_path, monkeypatch))
+    assert metrics["search"] == {
+        "not_applicable": "no query was judged, and nothing was chosen after a search in the holdout"
+    }
+    assert verdict["verdict"] == "promote"
+    for place, query in enumerate(("chairs of oak", "стол", "ランプ", "blue vases")):
+        asked = RankRequest(surface=Surface.SEARCH, query=query, n=5)
+        shown = bundle.rank(asked, bundle.history())
+        assert [int(item.id) % 4 for item in shown.items] == [place] * 5
+        assert shown.total == 50

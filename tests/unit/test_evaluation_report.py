@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from pipelines.evaluation import charts, console, metrics, report, tables
 from pipelines.evaluation.charts import Dot, Line
 from pipelines.evaluation.evaluator import nothing
 
+ROOT = Path(__file__).parents[2]
+PLOTTED = re.compile(r"plots/(\w+\.csv)")
+"""Tables that dvc.yaml makes plots of."""
 SPAN = {"mean": 0.25, "ci_low": 0.2, "ci_high": 0.3, "n": 40}
 GAIN = {"mean_difference": 0.05, "ci_low": 0.01, "ci_high": 0.09, "n": 40}
 STEP = {"mean": 0.8, "sd": 0.1, "n": 40}
@@ -154,11 +158,15 @@ def test_the_terminals_table_fits_the_eighty_columns_of_a_log() -> None:
     assert "fused" in shown
 
 
-def test_plots_get_a_table_each_and_none_where_there_is_nothing() -> None:
+def test_plots_get_a_table_each_and_an_empty_one_where_nothing_was_judged() -> None:
     found = tables.plots(documents())
     assert found["ndcg_recommend"].to_pylist()[0] == {
         "surface": "recommend", "system": "fused", "metric": "ndcg@10", **SPAN,
     }  # fmt: skip
-    assert "ndcg_search" not in found
+    assert found["ndcg_search"].to_pylist() == []
+    assert {"system", "mean"} <= set(found["ndcg_search"].column_names)
     assert found["steps"]["step"].to_pylist() == ["judged to served"]
-    assert tables.plots(nothing({"recommend": "", "recommend_new": "", "search": ""}).documents) == {}
+    empty = tables.plots(nothing({"recommend": "", "recommend_new": "", "search": ""}).documents)
+    named = {path.stem for path in map(Path, PLOTTED.findall((ROOT / "dvc.yaml").read_text()))}
+    assert named <= set(empty)
+    assert not any(len(table) for table in empty.values())

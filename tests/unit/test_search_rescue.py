@@ -126,6 +126,12 @@ def test_a_filter_is_kept_and_named_where_it_shuts_out_what_the_words_find(plain
     assert set(ids(near)) == {"glass", "pan"}
 
 
+def test_a_filter_is_named_too_where_it_shuts_out_what_the_relaxed_words_find(plain: Bundle) -> None:
+    found = search(plain, "qqzzxx fryi", filter=Filter(brand="Fleet"))
+    assert (ids(found), found.fallback) == ([], rescue.FILTER_EXCLUDES_MATCHES)
+    assert found.rewritten_query == "frying"
+
+
 def test_a_filter_that_nothing_passes_is_named_so(plain: Bundle, meaning: Bundle) -> None:
     for bundle in (plain, meaning):
         found = search(bundle, "running shoes", filter=Filter(brand="nobody"))
@@ -167,3 +173,11 @@ def test_a_rescue_is_the_same_from_a_saved_bundle(plain: Bundle, tmp_path: Path)
     again = Bundle(plain.manifest, plain.features, {"bm25": type(member).load(tmp_path)}, plain.fusion)
     for query in ("qqzzxx", "stoneware mug", "qqzzxx fryi"):
         assert search(again, query) == search(plain, query)
+
+
+def test_the_storefront_has_words_for_every_rescue(root: Path) -> None:
+    page = (root / "serving" / "page.html").read_text(encoding="utf-8")
+    names = [value for name, value in vars(rescue).items() if name.isupper() and name != "CATEGORY_PATH"]
+    names = [name for name in names if isinstance(name, str)]
+    assert len(names) == 7
+    assert not [name for name in names if f"  {name}: " not in page]
