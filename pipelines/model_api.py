@@ -142,22 +142,10 @@ def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candi
         codes = np.flatnonzero(~np.isnan(values))
     kept = scores[codes]
     if len(codes) > n:
-        rows = _largest(kept, n)
-        codes, kept = codes[rows], kept[rows]
+        enough = kept >= np.partition(kept, len(kept) - n)[len(kept) - n]
+        codes, kept = codes[enough], kept[enough]
     order = np.lexsort((codes, -kept))[:n]
     return Candidates(codes[order].astype(np.int64), kept[order].astype(np.float32))
-
-
-def _largest(values: np.ndarray, n: int) -> np.ndarray:
-    """Rows of the ``n`` largest of more values than that, ties by lower row, in no order; none is NaN.
-
-    Ties are cut here and not by sorting: thousands of items may have the score of the n-th.
-    """
-    if not n:
-        return np.zeros(0, np.int64)
-    floor = np.partition(values, len(values) - n)[len(values) - n]
-    above = np.flatnonzero(values > floor)
-    return np.concatenate([above, np.flatnonzero(values == floor)[: n - len(above)]])
 
 
 def first_allowed(order: np.ndarray, n: int, allowed: np.ndarray | None = None) -> np.ndarray:
