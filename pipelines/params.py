@@ -144,7 +144,8 @@ class GateParams(Params):
 
     margin: float = Field(0.02, ge=0, description="non-inferiority margin, share of the reference's score")
     margin_by_surface: dict[str, float] = Field(
-        default_factory=lambda: {"recommend_new": 0.1}, description="the same where a surface's score is noisier"
+        default_factory=lambda: {"recommend_new": 0.1, "search": 0.1},
+        description="the same where a surface's score is noisier",
     )
     alpha: float = Field(0.05, gt=0, lt=0.5, description="size of the tests, shared among the looks at one champion")
     min_users: int = Field(30, ge=2, description="below so many users an interval says nothing")
@@ -155,6 +156,10 @@ class GateParams(Params):
     concentration_margin: float = Field(0.05, ge=0, le=1, description="gain of the Gini coefficient, absolute")
     week_drop: float = Field(0.3, gt=0, le=1, description="loss of the newest week against the worst usual one")
     change_excess: float = Field(0.3, ge=0, description="share by which served lists may move more than is usual")
+    change_by_surface: dict[str, float] = Field(
+        default_factory=lambda: {"search": 0.3},
+        description="1 - rank-biased overlap that is never suspect: a search stands still until people choose",
+    )
     max_rank_ms: float = Field(200.0, gt=0, description="95th percentile of the time for one ranking")
     max_megabytes: float = Field(4000.0, gt=0, description="size of the served bundle")
 

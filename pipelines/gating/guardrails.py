@@ -92,11 +92,13 @@ def _not_below_usual(week: Expected, limits: GateParams) -> Iterator[Reason]:
 def _not_above_usual(change: Expected, limits: GateParams) -> Iterator[Reason]:
     if not change.usual or change.n < limits.min_users:
         return
-    excess = limits.change_excess
-    bound = (1 + excess) * max(change.usual)
-    finding = Finding.PASSED if change.observed <= bound else Finding.FAILED
+    excess, always = limits.change_excess, limits.change_by_surface.get(change.name, 0.0)
+    usual = (1 + excess) * max(change.usual)
+    finding = Finding.PASSED if change.observed <= max(usual, always) else Finding.FAILED
     required = (
-        f"at most {bound:.4f}: {1 + excess:.0%} of the most of {len(change.usual)} steps, else the data are suspect"
+        f"at most {usual:.4f}: {1 + excess:.0%} of the most of {len(change.usual)} steps, else the data are suspect"
+        if usual >= always
+        else f"at most {always:.4f}, else the data are suspect"
     )
     yield Reason(f"served_change.{change.name}", finding, change.observed, required)
 

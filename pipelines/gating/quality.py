@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,17 @@ def not_inferior(evidence: Evidence, compared: Compared) -> Iterator[Reason]:
     """On every surface: the interval of candidate minus reference lies above minus the margin.
 
     One-sided at ``alpha``, shared among the looks at this champion. All surfaces must pass, so they need
-    no correction among themselves.
+    no correction among themselves. A surface that hardly anybody used yet (a search of the first days) leaves the
+    decision to the others.
     """
     alpha = 2 * spent(compared.limits.alpha, compared.looks)
+    judged = _spoken_for(evidence.surfaces, compared.limits)
     for name, surface in evidence.surfaces.items():
         if surface.reference is None:
+            continue
+        if name not in judged:
+            required = f"{compared.limits.min_users} for an interval; the other surfaces decide"
+            yield Reason(f"no_evidence.{name}", Finding.PASSED, f"{users(surface)} to judge by", required)
             continue
         found = compared.difference(surface.candidate, surface.reference, alpha=alpha)
         bound = -compared.margin(name) * mean(surface.reference)
@@ -82,7 +88,8 @@ def superior(evidence: Evidence, compared: Compared) -> Iterator[Reason]:
 
     Two-sided at ``alpha``, shared among the looks and among the surfaces, since one of them is enough.
     """
-    judged = {name: s for name, s in evidence.surfaces.items() if s.reference is not None}
+    spoken_for = _spoken_for(evidence.surfaces, compared.limits)
+    judged = {name: s for name, s in spoken_for.items() if s.reference is not None}
     alpha = spent(compared.limits.alpha, compared.looks) / max(1, len(judged))
     found = {
         name: compared.difference(surface.candidate, surface.reference, alpha=alpha)
@@ -98,6 +105,11 @@ def superior(evidence: Evidence, compared: Compared) -> Iterator[Reason]:
     required = f"interval above zero on one of {', '.join(found)}, two-sided at {alpha:.3g}"
     observed = "; ".join(f"{name} {_observed(one, findings[name])}" for name, one in found.items())
     yield Reason("superior_to_refit", finding, observed, required, found[shown])
+
+
+def _spoken_for(surfaces: Mapping[str, SurfaceEvidence], limits: GateParams) -> Mapping[str, SurfaceEvidence]:
+    """Surfaces with users or queries enough for an interval; all of them where none has."""
+    return {name: one for name, one in surfaces.items() if users(one) >= limits.min_users} or surfaces
 
 
 def _not_worse(name: str, baseline: str, surface: SurfaceEvidence, compared: Compared) -> Reason:

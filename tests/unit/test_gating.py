@@ -281,3 +281,33 @@ def test_users_without_a_number_are_left_out() -> None:
     found = paired(one, other, alpha=0.05, seed=0, draws=100)
     assert found.n == 2
     assert found.mean == pytest.approx(0.1)
+
+
+def with_search(found: Evidence, n: int, gain: float) -> Evidence:
+    """The world with a search that so many queries judge."""
+    reference = users(0.6, n, seed=5)
+    search = SurfaceEvidence(candidate=shifted(reference, gain, seed=6), reference=reference)
+    return replace(found, surfaces={**found.surfaces, "search": search})
+
+
+def test_the_first_few_searches_of_a_shop_leave_the_decision_to_the_other_surfaces() -> None:
+    for mode, gain in ((Mode.REFRESH, 0.0), (Mode.RECIPE, 0.02)):
+        found = verdict(with_search(world(mode, gain), LIMITS.min_users - 1, gain=-0.3))
+        assert found.decision is Decision.PROMOTE
+        told = next(reason for reason in found.reasons if reason.check == "no_evidence.search")
+        assert told.finding is Finding.PASSED
+        assert str(LIMITS.min_users - 1) in str(told.observed)
+
+
+def test_a_search_that_many_queries_show_to_be_worse_is_rejected() -> None:
+    assert verdict(with_search(world(Mode.REFRESH, 0.0), 400, gain=-0.3)).decision is Decision.REJECT
+
+
+def test_a_search_that_begins_to_learn_is_not_suspect_but_one_that_is_turned_over_is() -> None:
+    for observed, finding in ((0.2, Finding.PASSED), (0.9, Finding.FAILED)):
+        change = Expected("search", observed, 200, (0.0, 0.0, 0.01))
+        found = verdict(world(Mode.REFRESH, 0.0, served_change=(change,)))
+        assert findings(found)["served_change.search"] is finding
+    moved = Expected("recommend", 0.2, 200, (0.0, 0.0, 0.01))
+    found = verdict(world(Mode.REFRESH, 0.0, served_change=(moved,)))
+    assert findings(found)["served_change.recommend"] is Finding.FAILED
