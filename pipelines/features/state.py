@@ -88,6 +88,7 @@ class FeatureState:
         words: the words of the catalogue and how often each occurs, of ``spelling.counted``; empty where nobody types.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
+        tuned: folder of the tuned encoder of queries as of the instant (``tuning.saved``). None in a bundle.
     """
 
     time: datetime
@@ -105,6 +106,7 @@ class FeatureState:
     language: str | None = "english"
     words: dict[str, int] = field(default_factory=dict)
     interactions: Path | None = None
+    tuned: Path | None = None
 
     @property
     def n_items(self) -> int:
@@ -129,7 +131,7 @@ class FeatureState:
         )
 
     def save(self, folder: Path) -> None:
-        """Write everything except ``interactions`` into an existing folder."""
+        """Write everything except ``interactions`` and ``tuned`` into an existing folder."""
         self.item_ids.save(folder, "item_ids")
         self.user_ids.save(folder, "user_ids")
         pq.write_table(self.catalog, folder / "catalog.parquet", compression="zstd")
@@ -154,7 +156,7 @@ class FeatureState:
         )
 
     @classmethod
-    def load(cls, folder: Path, *, interactions: Path | None = None) -> FeatureState:
+    def load(cls, folder: Path, *, interactions: Path | None = None, tuned: Path | None = None) -> FeatureState:
         """Read what :meth:`save` wrote, memory-mapped.
 
         Raises:
@@ -182,4 +184,5 @@ class FeatureState:
             language=about.get("language", "english"),
             words=read_json(folder / "words.json") if (folder / "words.json").exists() else {},
             interactions=interactions,
+            tuned=tuned,
         )
