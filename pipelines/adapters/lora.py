@@ -30,11 +30,10 @@ class Network:
 
     def __init__(self, source: str, *, rank: int, seed: int) -> None:
         """``rank``: of the additions, in each head; they are drawn so that the network computes what it did before."""
-        import keras
         import tensorflow as tf
         from keras_hub.models import BertBackbone
 
-        keras.utils.set_random_seed(seed)
+        tf.keras.utils.set_random_seed(seed)
         half = "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else "float32"
         self.backbone = BertBackbone.from_preset(source, dtype=half)
         self.backbone.trainable = False
@@ -82,7 +81,6 @@ class Trainer:
 
     def __init__(self, order: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """``order`` and ``arrays``: of ``adapters.tuner.Work``."""
-        import keras
         import tensorflow as tf
         from tokenizers import Tokenizer
 
@@ -94,7 +92,7 @@ class Trainer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(order["max_tokens"])
         self._worded = self._tokens(order["wordings"])
-        self._optimizer = keras.optimizers.AdamW(1.0, weight_decay=WEIGHT_DECAY, clipnorm=CLIP)
+        self._optimizer = tf.keras.optimizers.AdamW(1.0, weight_decay=WEIGHT_DECAY, clipnorm=CLIP)
         self._optimizer.build(self.network.variables)
         self._fresh = [np.array(variable) for variable in self._optimizer.variables]
         self._step = self._compiled()

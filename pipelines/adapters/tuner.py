@@ -1,9 +1,10 @@
 """Low-rank tuning (LoRA) of the text encoder in a process of its own, with Keras 3, as ``adapters.encoder`` has it.
 
 Hu et al. 2021 (arXiv:2106.09685): the network stays as it is, and the query and value products of each layer's
-attention get an addition of low rank. Only the side of the query is tuned: the vectors of the items are given and stay. What is
-learned is a softmax over items, of the cosines divided by a temperature (Oord et al. 2018, arXiv:1807.03748): for words
-of a title over all items that are learned with, for a labelled query over its candidates with the gains as shares.
+attention get an addition of low rank. Only the side of the query is tuned: the vectors of the items are given and stay.
+What is learned is a softmax over items, of the cosines divided by a temperature (Oord et al. 2018, arXiv:1807.03748):
+for words of a title over all items that are learned with, for a labelled query over its candidates with the gains as
+shares.
 
 Every version starts from the one that learned from the wordings alone, and goes on with wordings beside its labels, so
 that few labels do not undo what many words taught. Each is written when it is done: a killed run carries on.

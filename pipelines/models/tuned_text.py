@@ -6,8 +6,8 @@ read differently.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Self
 
@@ -37,8 +37,6 @@ class TunedText(FittedModel):
         encoder: Path,
         versions: Mapping[str, Additions],
         config: TunedTextConfig,
-        *,
-        version: str = saved.ALL,
     ) -> None:
         """Put parts together.
 
@@ -47,14 +45,13 @@ class TunedText(FittedModel):
             encoder: folder of the graph; read with the first query.
             versions: of ``tuning.saved``.
             config: of the kind.
-            version: the one that answers.
         """
         super().__init__(len(vectors))
         self._vectors = vectors
         self._folder = encoder
         self._versions = dict(versions)
         self._config = config
-        self._encoder = QueryEncoder(encoder, versions[version])
+        self._encoder = QueryEncoder(encoder, versions[saved.ALL])
         self._single = np.asarray(vectors, np.float32)
         self._without_text = ~self._single.any(axis=1)
         self._judging: dict[int, TunedText] = {}
@@ -76,9 +73,9 @@ class TunedText(FittedModel):
         if str(fold) not in self._versions:
             return self
         if fold not in self._judging:
-            self._judging[fold] = TunedText(
-                self._vectors, self._folder, self._versions, self._config, version=str(fold)
-            )
+            found = copy(self)
+            found._encoder = QueryEncoder(self._folder, self._versions[str(fold)])  # noqa: SLF001 - of its own kind
+            self._judging[fold] = found
         return self._judging[fold]
 
     def save(self, folder: Path) -> None:
