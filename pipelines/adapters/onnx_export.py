@@ -29,8 +29,6 @@ OPSET, IR = 20, 10
 
 MASKED = 1e9
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-ADAPTED = ("query", "value")
-"""Products of each layer's attention that additions belong to, in their order."""
 LEAST_COSINE = 0.98
 """Below it, on the worst of the probes, rounded weights are not shipped."""
 
