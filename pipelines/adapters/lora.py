@@ -20,6 +20,9 @@ from pipelines.search.encoding import DOWN, TOKENIZER, UP
 TOLD_EVERY = 20
 """Steps between two lines of progress."""
 
+FLOAT32, MIXED = "float32", "mixed_bfloat16"
+"""Of the layers, by Keras's names of policies."""
+
 WEIGHT_DECAY, CLIP = 0.01, 1.0
 ENCODED = 64
 """Texts encoded at a time."""
@@ -28,14 +31,20 @@ ENCODED = 64
 class Network:
     """A BERT-type folder; its own weights stay, the additions are variables."""
 
-    def __init__(self, source: str, *, rank: int, seed: int) -> None:
-        """``rank``: of the additions, in each head; they are drawn so that the network computes what it did before."""
+    def __init__(self, source: str, *, rank: int, seed: int, precision: str = FLOAT32) -> None:
+        """Read the folder.
+
+        Args:
+            source: the folder.
+            rank: of the additions, in each head; they are drawn so that the network computes what it did before.
+            seed: of the draw.
+            precision: of the layers.
+        """
         import tensorflow as tf
         from keras_hub.models import BertBackbone
 
         tf.keras.utils.set_random_seed(seed)
-        half = "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else "float32"
-        self.backbone = BertBackbone.from_preset(source, dtype=half)
+        self.backbone = BertBackbone.from_preset(source, dtype=precision)
         self.backbone.trainable = False
         self._down, self._up = [], []
         for place in range(self.backbone.num_layers):
@@ -86,7 +95,10 @@ class Trainer:
 
         self._order, self._arrays = order, arrays
         self._settings = TuningParams.model_validate(order["settings"])
-        self.network = Network(order["source"], rank=self._settings.rank, seed=order["seed"])
+        precision = MIXED if tf.config.list_physical_devices("GPU") else FLOAT32
+        known = {"rank": self._settings.rank, "seed": order["seed"]}
+        self.network = Network(order["source"], precision=precision, **known)
+        self._exact = self.network if precision == FLOAT32 else Network(order["source"], **known)
         self._items = tf.constant(arrays["pool"].astype(np.float32))
         self._tokenizer = Tokenizer.from_file(str(Path(order["source"]) / TOKENIZER))
         self._tokenizer.no_padding()
@@ -97,7 +109,7 @@ class Trainer:
         self._fresh = [np.array(variable) for variable in self._optimizer.variables]
         self._step = self._compiled()
         ids = tf.TensorSpec([None, None], tf.int32)
-        self._encode = tf.function(self.network.__call__, input_signature=[ids])
+        self._encode = tf.function(self._exact.__call__, input_signature=[ids])
 
     def learn(self, name: str, queries: list[str]) -> None:
         """Go on from what the network knows, with queries of titles and these labelled ones."""
@@ -124,7 +136,8 @@ class Trainer:
                 say(f"{name}: step {number + 1} of {steps}, loss {float(loss):.3f}, {seconds:.0f} s")
 
     def vectors(self) -> np.ndarray:
-        """Of the texts that the order asks for, float32 ``[n, d]``."""
+        """Of the texts that the order asks for, float32 ``[n, d]``, in full precision: as they will be served."""
+        self._exact.restore(self.network.additions())
         tokens = self._tokens(self._order["asked"])
         parts = [tokens[start : start + ENCODED] for start in range(0, len(tokens), ENCODED)]
         found = [np.asarray(self._encode(padded(part))) for part in parts]

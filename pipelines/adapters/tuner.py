@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from pipelines.adapters.encoder import child_environment
 from pipelines.errors import ArtifactError, FuselineError
 from pipelines.params import TuningParams
 from pipelines.search.encoding import DOWN, UP
-from pipelines.storage import replacing_file, value_sha256, write_json
+from pipelines.storage import held, remove_unless_held, replacing_file, value_sha256, write_json
 from pipelines.tuning.examples import Lesson, Wordings, padded
 
 METHOD = "query side, query and value of attention; 1"
@@ -129,6 +128,12 @@ def tune(work: Work, scratch: Path) -> dict[str, Version]:
     order, arrays = work.order(), work.arrays()
     content = [value_sha256(order), {name: [a.shape, _sha256(a)] for name, a in sorted(arrays.items())}]
     folder = scratch / value_sha256(content)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        return _tuned(work, folder, order, arrays)
+
+
+def _tuned(work: Work, folder: Path, order: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Version]:
     if not (folder / ORDER).is_file():
         with replacing_file(folder / ARRAYS) as aside, aside.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
@@ -146,8 +151,9 @@ def tune(work: Work, scratch: Path) -> dict[str, Version]:
 
 
 def forget(scratch: Path) -> None:
-    """Remove what :func:`tune` keeps for the case of a kill, once the results lie where they belong."""
-    shutil.rmtree(scratch, ignore_errors=True)
+    """Remove what :func:`tune` keeps for the case of a kill, unless another run is at work there."""
+    if scratch.is_dir():
+        remove_unless_held(scratch)
 
 
 def _sha256(values: np.ndarray) -> str:
