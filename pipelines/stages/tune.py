@@ -225,16 +225,17 @@ class Tuning:
         }
         reached = {name: self.reached(members, queries) for name, members in systems.items()}
         report: dict[str, Any] = {"ndcg@10": {name: round(float(found.mean()), 6) for name, found in reached.items()}}
+        reason = None
         for name in ("alone", "instead", "beside"):
             base = "untuned" if name == "alone" else "words and untuned"
             gain = difference(reached[name], reached[base], seed=self.params.seed)
             assert gain is not None  # noqa: S101 - there are queries
             said = f"{gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
             print(f"tuned {name}: nDCG@10 {reached[name].mean():.4f}, {said} over {base}", flush=True)
-            report |= {name: gain.as_difference(), "reason": None}
-            if gain.low <= 0:
-                report["reason"] = f"not better beside words and untuned text on {gain.n} labelled queries: {said}"
-        return report
+            report[name] = gain.as_difference()
+            if name == "beside" and gain.low <= 0:
+                reason = f"not better beside words and untuned text on {gain.n} labelled queries: {said}"
+        return report | {"reason": reason}
 
     def reached(self, members: Mapping[str, FittedModel], queries: Sequence[LabelledQuery]) -> np.ndarray:
         """nDCG@10 of each query, of members in equal shares; of several with the feedback that serves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,28 @@ def test_of_a_long_catalogue_all_candidates_and_a_draw_of_the_rest_are_learned_w
     assert len(set(kept.tolist())) == 10
     assert {70, 90} <= set(kept.tolist())
     assert pool(5, [query], most=10, seed=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_shop_that_nobody_judged_learns_from_its_searches_each_instant_from_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops.write_csv(tmp_path / "shop" / "catalog" / "all.csv", shops.catalogue(60))
+    log = [row | {"search_query": f"what is {int(row['item_id'])}"} for row in shops.events(60)]
+    shops.write_csv(tmp_path / "shop" / "events" / "all.csv", log)
+    settings(tmp_path)
+    seen: list[Work] = []
+    monkeypatch.setattr(tuner, "tune", pretending(drawn, seen))
+    monkeypatch.setattr(stage.Tuning, "compared", lambda *_: {"reason": None})
+    work = tuned(tmp_path, monkeypatch, stages=(*UNTIL_FEATURES, "tune", "tune --served", "train", "train --served"))
+    times = read_json(work.history / "about.json")["instants"]
+    instants = sorted(times, key=times.__getitem__)
+    asked = {one.name: {query.text for query in one.queries} for one in seen[0].lessons}
+    assert f"{instants[0]}-all" not in asked  # no choice came before the first window
+    known = [asked[f"{name}-all"] for name in instants[1:]]
+    assert all(earlier <= later for earlier, later in pairwise(known))
+    assert known[-1] < {query.text for query in seen[1].lessons[0].queries} or len(known[-1]) == 60
+    for name in instants:
+        folds = [str(fold) for fold in range(FOLDS)] if name == JUDGED else []
+        assert sorted(saved.read(work.tuned(name))) == sorted([*folds, "all"])
+        assert work.member("tuned_text", name).exists()
+    assert work.member("tuned_text", SERVED).exists()
