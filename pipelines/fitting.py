@@ -50,7 +50,10 @@ def fit_member(
     if parent is not None and kind.warm_start and (work.member(member, parent)).exists():
         before = (kind.fitted.load(work.member(member, parent)), FeatureState.load(work.features(parent)))
     states = {
-        name: FeatureState.load(work.features(name), interactions=tables / "interactions.parquet") for name in instants
+        name: FeatureState.load(
+            work.features(name), interactions=tables / "interactions.parquet", tuned=work.tuned(name)
+        )
+        for name in instants
     }
     for instant, state in sorted(states.items(), key=lambda one: one[1].time):
         if before is not None and before[1].time > state.time:

@@ -222,6 +222,7 @@ class Kind:
         needs: what it cannot do without.
         surfaces: on which lists it has something to say; on others it is not asked.
         warm_start: whether ``fit`` uses ``data.parent``.
+        refusing: says why it cannot be fitted although nothing is missing, or None.
     """
 
     config: type[ModelConfig]
@@ -230,13 +231,14 @@ class Kind:
     needs: frozenset[Need] = frozenset({Need.INTERACTIONS})
     warm_start: bool = False
     surfaces: frozenset[Surface] = RECOMMENDING
+    refusing: Callable[[FeatureState], str | None] = lambda _: None
 
     REGISTERED_AS: ClassVar[str] = "KIND"
 
     def not_applicable(self, features: FeatureState) -> str | None:
         """Why this kind cannot be fitted on these data, or None when it can."""
         missing: Sequence[Need] = sorted(self.needs - available(features))
-        return f"the data have no {' and no '.join(missing)}" if missing else None
+        return f"the data have no {' and no '.join(missing)}" if missing else self.refusing(features)
 
 
 def available(features: FeatureState) -> frozenset[Need]:

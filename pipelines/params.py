@@ -106,6 +106,23 @@ class SplitParams(Params):
         return value
 
 
+class TuningParams(Params):
+    """How the encoder of queries is tuned for the members of kind ``tuned_text``."""
+
+    enabled: bool = False
+    rank: int = Field(8, ge=1, le=64, description="of what is added to a product of attention, in each head")
+    learning_rate: float = Field(1e-3, gt=0, description="at the first step; it falls to 0 along a cosine")
+    temperature: float = Field(0.05, gt=0, description="of the softmax over cosines")
+    batch_size: int = Field(32, ge=2, description="queries of a step; of labelled ones half")
+    steps: int = Field(100, ge=0, description="on queries made of titles, before any label")
+    epochs: float = Field(8.0, gt=0, description="that labelled queries are learned")
+    max_steps: int = Field(1000, ge=1, description="of one version, whatever there is to learn from")
+    negatives: int = Field(100, ge=0, description="first results by words, and as many by meaning, unlabelled")
+    max_queries: int = Field(5000, ge=1, description="labelled queries that are learned from")
+    max_items: int = Field(20_000, ge=1, description="items that are learned with; of a longer catalogue a draw")
+    min_queries: int = Field(30, ge=2, description="fewer labelled queries prove nothing, and nothing is tuned")
+
+
 class TextParams(Params):
     """The pretrained encoder of item texts; None (or the word ``none``) switches it off."""
 
@@ -113,6 +130,7 @@ class TextParams(Params):
     max_tokens: int = Field(64, ge=8, le=512)
     batch_size: int = Field(32, ge=1)
     language: str | None = Field("english", description="of texts in Latin script, for stemming; Snowball's name")
+    tuning: TuningParams = TuningParams()
 
     @field_validator("encoder")
     @classmethod

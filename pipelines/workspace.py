@@ -63,6 +63,10 @@ class Workspace:
         """Feature state as of an instant."""
         return self.root / "features_served" if instant == SERVED else self.root / "features" / instant
 
+    def tuned(self, instant: str) -> Path:
+        """The tuned encoder of queries as of an instant, or why there is none."""
+        return self.root / "tuned_served" if instant == SERVED else self.root / "tuned" / instant
+
     def member(self, member: str, instant: str) -> Path:
         """A member as fitted at an instant."""
         if instant == SERVED:

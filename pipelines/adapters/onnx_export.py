@@ -4,6 +4,9 @@ The graph is the network of Devlin et al. 2019 (arXiv:1810.04805) as ``BertModel
 has it: absolute positions, one segment, GELU by the error function; then the mean of the last layer over the tokens,
 scaled to unit length, as item texts have it (``pipelines.adapters.encoder``). In ``int8`` the weights of the products
 are rounded per output channel, and activations as they come (ONNX Runtime's dynamic quantisation).
+
+A graph may take low-rank additions to the attention's query and value products as further inputs (LoRA, Hu et al. 2021,
+arXiv:2106.09685): then one graph, rounded once, serves every tuned version of the encoder, and none of them is rounded.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipelines.errors import ArtifactError
-from pipelines.search.encoding import ABOUT, MODEL, TOKENIZER, QueryEncoder
+from pipelines.search.encoding import ABOUT, DOWN, MODEL, TOKENIZER, UP, Additions, QueryEncoder
 from pipelines.storage import read_json, replacing_folder, write_json
 
 OPSET, IR = 20, 10
@@ -41,7 +44,15 @@ def exportable(source: Path) -> str | None:
     return None if config.get("hidden_act") == "gelu" else f"no export of the activation {config.get('hidden_act')!r}"
 
 
-def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vectors: np.ndarray) -> dict[str, Any]:
+def export(
+    source: Path,
+    into: Path,
+    *,
+    max_tokens: int,
+    probes: list[str],
+    vectors: np.ndarray,
+    additions: Additions | None = None,
+) -> dict[str, Any]:
     """Write the graph, rounded to int8 if that keeps the vectors, and the tokenizer into a folder.
 
     Args:
@@ -50,6 +61,7 @@ def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vect
         max_tokens: longer texts are cut.
         probes: texts whose vectors are known.
         vectors: those, float ``[len(probes), d]`` of unit length; what the graph gives is compared with them.
+        additions: what the vectors were made with; the graph then takes additions of this shape as inputs.
 
     Returns:
         What ``about.json`` says: ``precision``, and ``least_cosine`` of the probes.
@@ -60,16 +72,16 @@ def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vect
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with replacing_folder(into) as folder, tempfile.TemporaryDirectory() as scratch:
-        exact = write_exact(source, Path(scratch) / "exact", max_tokens=max_tokens)
+        exact = write_exact(source, Path(scratch) / "exact", max_tokens=max_tokens, additions=additions)
         shutil.copyfile(source / TOKENIZER, folder / TOKENIZER)
         write_json(folder / ABOUT, {"max_tokens": max_tokens})
-        nearest = least_cosine(exact, probes, vectors)
+        nearest = least_cosine(exact, probes, vectors, additions)
         if nearest < 1 - 1e-3:
             raise ArtifactError(
                 f"the exported encoder of {source} gives other vectors", found=f"cosine {nearest:.4f}", wanted="1"
             )
         quantize_dynamic(exact / MODEL, folder / MODEL, weight_type=QuantType.QInt8, per_channel=True)
-        precision, rounded = "int8", least_cosine(folder, probes, vectors)
+        precision, rounded = "int8", least_cosine(folder, probes, vectors, additions)
         if rounded < LEAST_COSINE:
             shutil.copyfile(exact / MODEL, folder / MODEL)
             precision = "float32"
@@ -79,18 +91,18 @@ def export(source: Path, into: Path, *, max_tokens: int, probes: list[str], vect
     return about
 
 
-def write_exact(source: Path, into: Path, *, max_tokens: int) -> Path:
+def write_exact(source: Path, into: Path, *, max_tokens: int, additions: Additions | None = None) -> Path:
     """The graph as it is and the tokenizer, in a new folder, which is returned."""
     into.mkdir(parents=True)
-    onnx.save(graph(source), into / MODEL)
+    onnx.save(graph(source, additions), into / MODEL)
     shutil.copyfile(source / TOKENIZER, into / TOKENIZER)
     write_json(into / ABOUT, {"max_tokens": max_tokens})
     return into
 
 
-def least_cosine(folder: Path, probes: list[str], vectors: np.ndarray) -> float:
+def least_cosine(folder: Path, probes: list[str], vectors: np.ndarray, additions: Additions | None = None) -> float:
     """The least cosine between what an exported encoder gives for texts and their vectors; 1 without texts."""
-    encoder = QueryEncoder(folder)
+    encoder = QueryEncoder(folder, additions)
     known = np.asarray(vectors, np.float32)
     cosines = [float(encoder.encode(text) @ vector) for text, vector in zip(probes, known, strict=True)]
     return min(cosines, default=1.0)
@@ -122,9 +134,16 @@ class _Builder:
         parts = [self.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")]
         return self.op("LayerNormalization", x, *parts, axis=-1, epsilon=epsilon)
 
+    def added(self, product: str, x: str, place: int, split: str) -> str:
+        """A product by head with the addition of its place: ``x @ down``, then ``@ up`` of every head alike."""
+        at = self.constant(f"place_{place}", np.array(place, np.int64))
+        down, up = (self.op("Gather", name, at) for name in (DOWN, UP))
+        narrow = self.op("Reshape", self.op("MatMul", x, down), split)
+        return self.op("Add", product, self.op("MatMul", narrow, up))
 
-def graph(source: Path) -> onnx.ModelProto:
-    """The network of a folder, exact."""
+
+def graph(source: Path, additions: Additions | None = None) -> onnx.ModelProto:
+    """The network of a folder, exact; with ``additions`` their shape becomes that of two more inputs."""
     from safetensors.numpy import load_file
 
     config = read_json(source / CONFIG)
@@ -141,7 +160,7 @@ def graph(source: Path) -> onnx.ModelProto:
     one, far = build.constant("one", np.array(1, np.float32)), build.constant("far", np.array(MASKED, np.float32))
     axes = build.constant("axes", np.array([1, 2], np.int64))
     bias = build.op("Unsqueeze", build.op("Mul", build.op("Sub", mask, one), far), axes)
-    split = build.constant("split", np.array([0, 0, heads, width // heads], np.int64))
+    split = build.constant("split", np.array([0, 0, heads, -1], np.int64))
     whole = build.constant("whole", np.array([0, 0, width], np.int64))
     scale = build.constant("scale", np.array((width // heads) ** -0.5, np.float32))
     for layer in range(config["num_hidden_layers"]):
@@ -150,6 +169,9 @@ def graph(source: Path) -> onnx.ModelProto:
             build.op("Reshape", build.dense(x, f"{own}.attention.self.{name}"), split)
             for name in ("query", "key", "value")
         )
+        if additions is not None:
+            query = build.added(query, x, 2 * layer, split)
+            value = build.added(value, x, 2 * layer + 1, split)
         query, value = (build.op("Transpose", one, perm=[0, 2, 1, 3]) for one in (query, value))
         key = build.op("Transpose", key, perm=[0, 2, 3, 1])
         near = build.op("Add", build.op("Mul", build.op("MatMul", query, key), scale), bias)
@@ -171,6 +193,8 @@ def graph(source: Path) -> onnx.ModelProto:
         helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"]),
         helper.make_tensor_value_info("at", TensorProto.INT64, ["length"]),
     ]
+    for name, values in (additions or {}).items():
+        inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape))
     outputs = [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", width])]
     made = helper.make_graph(build.nodes, "encoder", inputs, outputs, list(build.constants.values()))
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)

@@ -90,6 +90,7 @@ class FeatureState:
         phrases: the phrases of its titles and how often each occurs, of ``phrases.counted``; empty likewise.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
+        tuned: folder of the tuned encoder of queries as of the instant (``tuning.saved``). None in a bundle.
     """
 
     time: datetime
@@ -109,6 +110,7 @@ class FeatureState:
     n_searches: int = 0
     phrases: dict[str, int] = field(default_factory=dict)
     interactions: Path | None = None
+    tuned: Path | None = None
 
     @property
     def n_items(self) -> int:
@@ -133,7 +135,7 @@ class FeatureState:
         )
 
     def save(self, folder: Path) -> None:
-        """Write everything except ``interactions`` into an existing folder."""
+        """Write everything except ``interactions`` and ``tuned`` into an existing folder."""
         self.item_ids.save(folder, "item_ids")
         self.user_ids.save(folder, "user_ids")
         pq.write_table(self.catalog, folder / "catalog.parquet", compression="zstd")
@@ -160,7 +162,7 @@ class FeatureState:
         )
 
     @classmethod
-    def load(cls, folder: Path, *, interactions: Path | None = None) -> FeatureState:
+    def load(cls, folder: Path, *, interactions: Path | None = None, tuned: Path | None = None) -> FeatureState:
         """Read what :meth:`save` wrote, memory-mapped.
 
         Raises:
@@ -190,6 +192,7 @@ class FeatureState:
             words=_counts(folder / "words.json"),
             phrases=_counts(folder / "phrases.json"),
             interactions=interactions,
+            tuned=tuned,
         )
 
 

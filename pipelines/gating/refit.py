@@ -27,6 +27,8 @@ Say = Callable[[str], None]
 GIVEN = ("canonical", "ingest", "snapshot")
 """Outputs that come before any recipe: the data."""
 FROM_THE_CANDIDATE = {"data": ("path", "as_of"), "split": ("holdout_days", "grid_anchor")}
+TUNED = {"tuned_text": ("tune",)}
+"""Steps that a kind builds on beside the features."""
 ERROR_LINES = 3
 
 
@@ -73,11 +75,19 @@ def steps(values: Mapping[str, Any]) -> dict[str, Step]:
     seed, members = values["seed"], values["models"]
     train = {name: f"train@{name}" for name in members}
     found = [
-        _step("encode", values.get("text"), (), ("text",)),
+        _step("encode", _without(values.get("text"), "tuning"), (), ("text",)),
         _step("split", [values.get("split"), seed], (), ("split",)),
         _step("features", seed, ("encode", "split"), ("features",)),
+        _step("tune", [values.get("text"), seed], ("features",), ("tuned",)),
         *(
-            _step("train", [entry, seed], ("features",), (f"members/{name}",), member=name, kind=entry["kind"])
+            _step(
+                "train",
+                [entry, seed],
+                ("features", *TUNED.get(entry["kind"], ())),
+                (f"members/{name}",),
+                member=name,
+                kind=entry["kind"],
+            )
             for name, entry in members.items()
         ),
         _step("members", list(members), tuple(train.values()), ("members.json",)),
@@ -85,6 +95,10 @@ def steps(values: Mapping[str, Any]) -> dict[str, Step]:
         _step("judge", [list(members), seed], ("fuse",), ("judged",)),
     ]
     return {step.name: step for step in found}
+
+
+def _without(section: Any, name: str) -> Any:
+    return {key: value for key, value in section.items() if key != name} if isinstance(section, dict) else section
 
 
 def _step(

@@ -5,6 +5,8 @@
     model.onnx       token ids int64 [b, t], positions int64 [t] -> unit vectors float32 [b, d]
     tokenizer.json   the model's own
     about.json       max_tokens, dim, precision, and how near the vectors are to those of the item texts
+
+A graph may have further inputs, :data:`Additions`: low-rank changes of its weights.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +27,10 @@ ENCODER = "encoder"
 """Name of the folder, beside the item texts' vectors and in a bundle whose members search."""
 
 MODEL, TOKENIZER, ABOUT = "model.onnx", "tokenizer.json", "about.json"
+DOWN, UP = "down", "up"
+Additions = Mapping[str, np.ndarray]
+"""``down`` float32 ``[p, d, heads · r]`` and ``up`` float32 ``[p, r, d / heads]``: what is added to product p of the
+network; query and value of every layer's attention in turn, of rank r in each head."""
 KEPT_VECTORS = 10_000
 """Vectors of recent queries that are kept in memory; 1.5 kB each at 384 numbers."""
 
@@ -31,8 +38,12 @@ KEPT_VECTORS = 10_000
 class QueryEncoder:
     """Thread-safe; the session is opened at the first query, in whatever process asks."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder``: what ``pipelines.adapters.onnx_export`` wrote.
+    def __init__(self, folder: Path, additions: Additions | None = None) -> None:
+        """Name the files.
+
+        Args:
+            folder: what ``pipelines.adapters.onnx_export`` wrote.
+            additions: for a graph that takes them.
 
         Raises:
             ArtifactError: when it is missing or incomplete.
@@ -41,6 +52,7 @@ class QueryEncoder:
             if not (folder / name).is_file():
                 raise ArtifactError(f"{folder} lacks {name}", do="run `dvc repro encode`")
         self._folder = folder
+        self._additions = dict(additions or {})
         self._about: dict[str, Any] = read_json(folder / ABOUT)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
@@ -81,7 +93,7 @@ class QueryEncoder:
                 return found
             tokenizer, session = self._tokenizer, self._session
         ids = np.array([tokenizer.encode(text).ids], np.int64)
-        vector: np.ndarray = session.run(None, {"ids": ids, "at": np.arange(ids.shape[1])})[0][0]
+        vector: np.ndarray = session.run(None, {"ids": ids, "at": np.arange(ids.shape[1]), **self._additions})[0][0]
         with self._lock:
             self._kept[text] = vector
             if len(self._kept) > KEPT_VECTORS:

@@ -19,7 +19,7 @@ DOORS = {
     "mlflow": {"pipelines.adapters.tracking"},
     "great_expectations": {"expectations.runner"},
     "bentoml": {"serving.service"},
-    "keras_hub": {"pipelines.adapters.encoder"},
+    "keras_hub": {"pipelines.adapters.encoder", "pipelines.adapters.lora"},
     "airflow": set(),
     "dvc": set(),
 }
@@ -46,7 +46,8 @@ def test_tensorflow_is_imported_only_by_learners_and_the_encoder() -> None:
     libraries = {"tensorflow", "tensorflow_recommenders", "tf_keras", "keras"}
     users = {n for n in modules() if libraries & {i.split(".")[0] for i in imported(file_of(n))}}  # type: ignore[arg-type]
     assert {u for u in users if not u.startswith(("pipelines.learners.", "benchmarks."))} <= {
-        "pipelines.adapters.encoder"
+        "pipelines.adapters.encoder",
+        "pipelines.adapters.lora",
     }
 
 

@@ -13,7 +13,7 @@ from pipelines.features.state import FeatureState, UserHistory
 from pipelines.model_api import Context, FittedModel, Kind, TrainingData
 from pipelines.params import ModelEntry
 from pipelines.search.query import Query
-from tests.conformance import worlds
+from tests.conformance import encoders, worlds
 
 USERS = 40
 LEARNS_TASTE = {"item_knn", "ease", "two_tower"}
@@ -22,7 +22,8 @@ LEARNS_TASTE = {"item_knn", "ease", "two_tower"}
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
-    return worlds.with_text(worlds.two_tastes(tmp_path_factory.mktemp("world"), users=USERS))
+    world = worlds.with_text(worlds.two_tastes(tmp_path_factory.mktemp("world"), users=USERS))
+    return encoders.with_tuning(world, tmp_path_factory.mktemp("tuned"), width=worlds.TEXT_DIM)
 
 
 @pytest.fixture(scope="module", params=model_registry.kind_names())
@@ -94,7 +95,7 @@ def test_a_saved_and_loaded_model_scores_the_same(
     kind: Kind, fitted: FittedModel, features: FeatureState, tmp_path: Path
 ) -> None:
     fitted.save(tmp_path)
-    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".npy", ".json"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".npy", ".json", ".onnx"}
     copy = kind.fitted.load(tmp_path)
     for context in contexts(features):
         np.testing.assert_array_equal(copy.score_all(context), fitted.score_all(context))

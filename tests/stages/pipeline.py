@@ -29,6 +29,8 @@ STAGES: tuple[str, ...] = (
     "features",
     "features --served",
     "validate_frames",
+    "tune",
+    "tune --served",
     "train",
     "train --served",
     "members",

@@ -118,6 +118,43 @@ def test_the_exported_graph_computes_what_the_paper_says(source: Path, tmp_path:
         np.testing.assert_allclose(exact.encode(text), vector, atol=2e-6)
 
 
+def drawn_additions() -> dict[str, np.ndarray]:
+    rng, width, heads = np.random.default_rng(5), CONFIG["hidden_size"], CONFIG["num_attention_heads"]
+    places = 2 * CONFIG["num_hidden_layers"]
+    down = rng.normal(size=(places, width, heads * 3)).astype(np.float32)
+    return {"down": down, "up": rng.normal(size=(places, 3, width // heads)).astype(np.float32)}
+
+
+def test_additions_do_what_the_sum_of_the_weights_does(source: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    additions, heads = drawn_additions(), CONFIG["num_attention_heads"]
+    weights = load_file(source / onnx_export.WEIGHTS)
+    for place, (down, up) in enumerate(zip(additions["down"], additions["up"], strict=True)):
+        name = f"encoder.layer.{place // 2}.attention.self.{('query', 'value')[place % 2]}.weight"
+        by_head = down.reshape(len(down), heads, -1) @ up
+        weights[name] = np.ascontiguousarray(weights[name] + by_head.reshape(len(down), -1).T)
+    (tmp_path / "summed").mkdir()
+    for file in source.iterdir():
+        (tmp_path / "summed" / file.name).write_bytes(file.read_bytes())
+    save_file(weights, tmp_path / "summed" / onnx_export.WEIGHTS)
+    wanted = np.stack([by_hand(tmp_path / "summed", ids_of(text)) for text in TEXTS])
+    into = tmp_path / "encoder"
+    about = onnx_export.export(source, into, max_tokens=LENGTH, probes=TEXTS, vectors=wanted, additions=additions)
+    assert about["least_cosine"] > 0.95
+    exact = onnx_export.write_exact(source, tmp_path / "exact", max_tokens=LENGTH, additions=additions)
+    found = np.stack([QueryEncoder(exact, additions).encode(text) for text in TEXTS])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_additions_of_nothing_change_nothing(source: Path, tmp_path: Path) -> None:
+    none = {name: 0 * values for name, values in drawn_additions().items()}
+    exact = onnx_export.write_exact(source, tmp_path / "exact", max_tokens=LENGTH, additions=none)
+    for text in TEXTS:
+        vector = QueryEncoder(exact, none).encode(text)
+        np.testing.assert_allclose(vector, by_hand(source, ids_of(text)), atol=2e-6)
+
+
 def test_rounded_weights_are_shipped_only_if_they_keep_the_vectors(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
