@@ -20,7 +20,7 @@ def plainly_best(scores: np.ndarray, n: int, allowed: np.ndarray) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(
     n_items=st.integers(1, 3000),
-    n=st.integers(0, 40) | st.integers(0, 3000),
+    n=st.integers(1, 40) | st.integers(1, 3000),
     distinct=st.integers(1, 50),
     unknown=st.sampled_from([0.0, 0.3, 0.99]),
     share_allowed=st.sampled_from([0.0, 0.05, 0.9, 1.0]),
