@@ -25,7 +25,7 @@ from pipelines.errors import ArtifactError
 from pipelines.exploration import POOL, explore, swap_one
 from pipelines.features.lookup import LiveEvent, update
 from pipelines.features.state import FeatureState, UserHistory
-from pipelines.fusion.candidates import SEARCHED, CandidateList, gather, ranks
+from pipelines.fusion.candidates import SEARCHED, CandidateList, gather, opinions, ranks
 from pipelines.fusion.features import item_table, parts
 from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
@@ -264,8 +264,7 @@ class Bundle:
         if self._speechless(context) or surface not in self.fusion or not members:
             values = self.features.items["bought_decay30"][known]
         else:
-            scores = np.stack([member.score(context, known) for member in members.values()], axis=1)
-            values = self._score(CandidateList(known, tuple(members), scores, context), surface)
+            values = self._score(opinions(members, context, known), surface)
         by_code = dict(zip(known.tolist(), np.maximum(values, np.finfo(np.float32).min).tolist(), strict=True))
         return [by_code.get(code) for code in codes.tolist()]
 

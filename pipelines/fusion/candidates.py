@@ -64,8 +64,18 @@ def gather(
     codes = np.sort(np.concatenate([proposal.codes for proposal in proposals]))
     codes = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
     scores = np.stack([proposal.score(codes) for proposal in proposals], axis=1)
-    bounded = frozenset(name for name, member in members.items() if member.BOUNDED)
-    return CandidateList(codes, names, scores.astype(np.float32, copy=False), context, bounded)
+    return CandidateList(codes, names, scores.astype(np.float32, copy=False), context, bounded_of(members))
+
+
+def opinions(members: Mapping[str, FittedModel], context: Context, codes: np.ndarray) -> CandidateList:
+    """Given items, int64 ``[m]`` ascending, with everybody's scores of them."""
+    scores = np.stack([member.score(context, codes) for member in members.values()], axis=1)
+    return CandidateList(codes, tuple(members), scores, context, bounded_of(members))
+
+
+def bounded_of(members: Mapping[str, FittedModel]) -> frozenset[str]:
+    """Names of the members whose scores are shares."""
+    return frozenset(name for name, member in members.items() if member.BOUNDED)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

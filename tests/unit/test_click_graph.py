@@ -10,10 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.bundle import Bundle
+from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import CandidateList, gather
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.query_features import query_part
+from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context, FittedModel, TrainingData, available
 from pipelines.models import bm25, category_prior, click_graph
 from pipelines.models.category_prior import CategoryPrior, CategoryPriorConfig
@@ -135,6 +138,21 @@ def test_choices_lift_an_item_over_equal_ones_and_more_people_lift_it_more(tmp_p
     assert one[2] - nobody[2] == pytest.approx(1 / (PRIOR + 1), abs=1e-4)
     assert many[2] - nobody[2] == pytest.approx(20 / (PRIOR + 20), abs=1e-4)
     assert one[:2] == pytest.approx(nobody[:2])
+
+
+def test_given_items_are_scored_with_the_same_shares(tmp_path: Path) -> None:
+    def score(people: int) -> float:
+        rows = [worlds.row(f"u{n}", "pot", NOW, query="tea") for n in range(people)] or [worlds.row("u", "cup", 1.0)]
+        features = state(tmp_path / str(people), rows)
+        members = {"bm25": bm25.fit(bm25.Bm25Config(), TrainingData(features), seed=0), "clicks": graph(features)}
+        kinds = {"bm25": {"kind": "bm25"}, "clicks": {"kind": "click_graph"}}
+        fusion = {Surface.SEARCH: SurfaceFusion(Convex({"bm25": 1.0}, 0.0), 9)}
+        bundle = Bundle({"members": kinds}, features, members, fusion)
+        found = bundle.score_items(ITEMS, bundle.history(), Surface.SEARCH, query="tea")[2]
+        assert found is not None
+        return found
+
+    assert score(1) - score(0) == pytest.approx(1 / (PRIOR + 1), abs=1e-4)
 
 
 def test_a_share_is_added_as_it_is_and_says_nothing_of_what_the_first_results_are_like() -> None:

@@ -148,9 +148,7 @@ def test_without_windows_fusion_needs_no_labels() -> None:
 
 
 def test_items_bought_but_not_found_count_in_the_ideal() -> None:
-    one = bought(
-        candidates([[3, 0, 0], [2, 0, 0]]), np.zeros((2, len(FEATURES))), np.array([True, False]), 2, "w"
-    )
+    one = bought(candidates([[3, 0, 0], [2, 0, 0]]), np.zeros((2, len(FEATURES))), np.array([True, False]), 2, "w")
     # found at place 1 of 2 wanted: 1 / (1 + 1 / log2(3)) = 0.6131
     np.testing.assert_allclose(per_list_ndcg(BestSingle("noise"), [one]), [0.6131], atol=1e-4)
 
