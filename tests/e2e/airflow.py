@@ -55,10 +55,14 @@ class Airflow:
         while time.monotonic() < until:
             state = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
             if state in {"success", "failed"}:
-                tasks = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=100")
-                return state, {task["task_id"]: task["state"] for task in tasks["task_instances"]}
+                return state, {task["task_id"]: task["state"] for task in self.tasks(dag, run)}
             time.sleep(2)
         raise AssertionError(f"{dag} {run} did not end")
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """The newest try of each task of a run."""
+        found = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=100")
+        return list(found["task_instances"])
 
 
 def clone(root: Path, folder: Path) -> Path:
@@ -94,17 +98,26 @@ def commit(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def started(checkout: Path, **schedules: str) -> Iterator[Airflow]:
-    """``make airflow`` on a free port, ready; ended at the latest here. ``schedules``: by name, else none."""
+def started(checkout: Path, *, service: str | None = None, **schedules: str) -> Iterator[Airflow]:
+    """``make airflow`` on a free port, ready; ended at the latest here.
+
+    Args:
+        checkout: whose DAGs run.
+        service: address of a running service that releases wait for.
+        schedules: by name, else none.
+    """
     port = free_port()
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "FUSELINE_", "AIRFLOW"))}
+    ours = {f"FUSELINE_SCHEDULE_{name}": schedules.get(name, "none") for name in SCHEDULED}
+    if service:
+        ours["FUSELINE_SERVICE_URL"] = service
     log = checkout / "var" / "make-airflow.txt"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
         make = subprocess.Popen(
             ["make", "airflow", f"PORT={port}"],
             cwd=checkout,
-            env=outside | {f"FUSELINE_SCHEDULE_{name}": schedules.get(name, "none") for name in SCHEDULED},
+            env=outside | ours,
             stdout=out,
             stderr=out,
             start_new_session=True,

@@ -45,6 +45,10 @@ def play(service: Server, orders: Mapping[date, Sequence[Order]], days: Sequence
 
 
 def version(service: Server) -> str | None:
-    """What the service answers with; None while it has no bundle."""
-    status, answer, _ = service.ask("POST", "/v1/recommend", {"explore": False})
+    """What the service answers with; None while it has no bundle.
+
+    Asked at the period's first instant: a list shown by the wall clock would be the newest of what is collected.
+    """
+    asked = {"explore": False, "event_time": midnight(PERIOD.start).isoformat()}
+    status, answer, _ = service.ask("POST", "/v1/recommend", asked)
     return str(answer["model_version"]) if status == 200 else None

@@ -20,18 +20,30 @@ from tests.e2e.airflow import RUN_SECONDS, Airflow, small_shop, started
 pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(5400)]
 
 A_STAGE = "pipelines.stages.train"
+A_COMMAND = "pipelines workspace stage"
+A_TASK = "airflow worker"
 THE_SCHEDULER = "airflow scheduler"
 
 
-def killed(airflow: Airflow, what: str) -> int:
-    """Wait for a process below ``make airflow`` whose command line says so, and end it with SIGKILL."""
+def met(airflow: Airflow, what: str) -> int:
+    """Wait for a process below ``make airflow`` whose command line says so."""
+    return int(eventually(lambda: [pid for pid in below(airflow.process.pid) if what in command(pid)])[0])
+
+
+def task_at_work(airflow: Airflow) -> int:
+    """Wait for Airflow's process of a task that runs a stage; the command that it started lives on without it."""
 
     def found() -> list[int]:
-        return [pid for pid in below(airflow.process.pid) if what in command(pid)]
+        return [above(pid) for pid in below(airflow.process.pid) if A_COMMAND in command(pid)]
 
-    pid = int(eventually(found)[0])
-    os.kill(pid, signal.SIGKILL)
-    return pid
+    return int(eventually(lambda: [pid for pid in found() if A_TASK in command(pid)])[0])
+
+
+def above(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def command(pid: int) -> str:
@@ -57,13 +69,17 @@ def test_a_killed_stage_a_killed_scheduler_and_two_triggers_at_once_end_as_two_w
         with ThreadPoolExecutor(2) as pool:
             runs = list(pool.map(lambda _: airflow.trigger("fuseline_training"), range(2)))
         assert len(set(runs)) == 2
-        killed(airflow, A_STAGE)
+        os.kill(met(airflow, A_STAGE), signal.SIGKILL)
+        eventually(lambda: len(list((checkout / "var" / "runs").glob("*/artifacts/members/*"))) > 1)
+        os.kill(task_at_work(airflow), signal.SIGKILL)
         eventually(lambda: any((checkout / "var" / "runs").glob("*/artifacts/judged")))
-        killed(airflow, THE_SCHEDULER)
+        os.kill(met(airflow, THE_SCHEDULER), signal.SIGKILL)
         for run in runs:
             state, tasks = airflow.ended("fuseline_training", run)
             assert state == "success", tasks
             assert set(tasks.values()) <= {"success", "skipped"}, tasks
+        tries = [task["try_number"] for run in runs for task in airflow.tasks("fuseline_training", run)]
+        assert sum(tries) >= len(tries) + 2, "the killed stage and the killed task were tried again"
     ended = archived(checkout)
     assert {record["run"] for record in ended} == set(runs)
     now = champion.read(checkout)
