@@ -51,8 +51,11 @@ gate: {{margin: 0.05}}
 """
 
 
-def export(folder: Path, *, damaged_from: datetime | None = None) -> None:
-    """A catalogue, and 24 weeks of purchases; from ``damaged_from`` on every row has a random item."""
+NEVER = START + timedelta(weeks=WEEKS + 1)
+
+
+def export(folder: Path, *, damaged_from: datetime = NEVER, damaged_until: datetime = NEVER) -> None:
+    """A catalogue, and 24 weeks of purchases; those in [``damaged_from``, ``damaged_until``) have random items."""
     generator = np.random.default_rng(3)
     favourites = np.stack([generator.choice(ITEMS, FAVOURITES, replace=False) for _ in range(USERS)])
     rows = []
@@ -61,7 +64,7 @@ def export(folder: Path, *, damaged_from: datetime | None = None) -> None:
             own = generator.choice(favourites[user], 2, replace=False)
             other = generator.integers(ITEMS) if generator.random() < 0.5 else int(generator.pareto(1.0)) % ITEMS
             time = START + timedelta(days=day, seconds=int(generator.integers(80_000)))
-            damaged = damaged_from is not None and time >= damaged_from
+            damaged = damaged_from <= time < damaged_until
             for bought in {*own.tolist(), int(other)}:
                 item = int(generator.integers(ITEMS)) if damaged else bought
                 rows.append(
@@ -161,6 +164,17 @@ def test_a_week_with_shuffled_items_is_not_promoted(copy: tuple[Path, Path]) -> 
     verdict = run(folder, home, weeks=23, models=("popularity", "repeat"))
     assert verdict["verdict"] != "promote"
     assert not check(verdict, "newest_week.recommend")["passed"]
+
+
+def test_weeks_before_the_holdout_with_shuffled_items_are_not_promoted(copy: tuple[Path, Path]) -> None:
+    folder, home = copy
+    shutil.rmtree(folder / "export")
+    learned_from = {"damaged_from": START + timedelta(weeks=13), "damaged_until": START + timedelta(weeks=19)}
+    export(folder / "export", **learned_from)
+    verdict = run(folder, home, weeks=23, models=("popularity", "repeat"))
+    assert verdict["verdict"] != "promote"
+    assert not check(verdict, "not_inferior.recommend")["passed"]
+    assert check(verdict, "newest_week.recommend")["passed"], "its holdout is honest"
 
 
 @pytest.mark.exhaustive

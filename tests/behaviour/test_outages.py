@@ -18,6 +18,8 @@ from serving.event_schemas import rows
 from serving.event_store import EventStore, Impression, Outcome
 from serving.runtime import Runtime, Served
 from tests.behaviour.proxies import Proxy
+from tests.e2e.senders import sending, wait_for_more
+from tests.e2e.server import serving
 
 BOUGHT = {"event_type": "purchase-complete", "event_time": "2011-01-01", "user_id": "u001"}
 
@@ -114,6 +116,40 @@ def test_without_postgresql_posts_are_refused_lists_come_from_the_bundle_and_it_
 def test_thirty_seconds_without_postgresql(bundle: Bundle, postgresql: str, proxy: Callable[[int], Proxy]) -> None:
     server = proxy(5432)
     outage(bundle, through(server, postgresql), server, seconds=30)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_thirty_seconds_without_postgresql_under_a_thousand_events_a_second_lose_and_double_nothing(
+    tmp_path: Path, postgresql: str, proxy: Callable[[int], Proxy]
+) -> None:
+    between, bundle = proxy(5432), make(tmp_path / "bundle")
+    variables = {"FUSELINE_BUNDLE": str(bundle), "FUSELINE_EVENTS_URL": through(between, postgresql)}
+    with serving(tmp_path / "home", workers=2, **variables) as server:  # type: ignore[arg-type]
+        with sending(server.port, outage=True) as senders:
+            rates = [wait_for_more(senders, 5000)]
+            between.cut()
+            end, lists = time.monotonic() + 30, []
+            while time.monotonic() < end:
+                lists.append(server.post("/v1/recommend", {"user_id": "u001", "explore": False}))
+                time.sleep(0.05)
+            refused, taken = senders.refused, len(senders.acknowledged)
+            between.mend()
+            rates.append(wait_for_more(senders, 5000))
+        engine = create_engine(postgresql.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.connect() as direct:
+            found = list(direct.scalars(text("SELECT event_id FROM events")))
+        engine.dispose()
+    assert senders.problems.empty(), senders.problems.get()
+    assert refused > 0
+    assert {len(answer["items"]) for answer in lists} == {10}
+    assert {answer["fallback"] for answer in lists} == {"history_unavailable"}
+    assert len(found) == len(set(found))
+    assert set(found) == senders.acknowledged
+    print(
+        f"{len(found)} events, {taken} of them by the end of the outage; {rates[0]:.0f} and {rates[1]:.0f} a second "
+        f"before and after; {refused} posts refused, {len(lists)} lists meanwhile"
+    )
 
 
 def test_impressions_wait_until_postgresql_is_back(postgresql: str, proxy: Callable[[int], Proxy]) -> None:
