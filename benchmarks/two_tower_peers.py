@@ -142,11 +142,7 @@ def ours(given: Problem, setting: Setting, seed: int) -> Timer:
     two_tower_tfrs.train(
         model,
         schedule,
-        bags=p.cut.bags,
-        attributes=p.attributes,
-        context=p.cut.context[kept],
-        item=p.cut.item[kept],
-        weight=p.weight[kept],
+        p.lessons(kept),
         quality=None,
         rng=rng,
         report=lambda *_: timer.end_epoch(recall if setting.steps is None else None),

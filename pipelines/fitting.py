@@ -10,8 +10,9 @@ from pipelines.errors import ArtifactError
 from pipelines.features.state import FeatureState
 from pipelines.model_api import FittedModel, TrainingData
 from pipelines.params import ModelEntry
+from pipelines.search.encoding import ENCODER
 from pipelines.storage import value_sha256, write_json
-from pipelines.workspace import Workspace
+from pipelines.workspace import JUDGED, SERVED, Workspace
 
 
 def fit_member(
@@ -49,12 +50,7 @@ def fit_member(
     before: tuple[FittedModel, FeatureState] | None = None
     if parent is not None and kind.warm_start and (work.member(member, parent)).exists():
         before = (kind.fitted.load(work.member(member, parent)), FeatureState.load(work.features(parent)))
-    states = {
-        name: FeatureState.load(
-            work.features(name), interactions=tables / "interactions.parquet", tuned=work.tuned(name)
-        )
-        for name in instants
-    }
+    states = {name: _state(work, name, tables) for name in instants}
     for instant, state in sorted(states.items(), key=lambda one: one[1].time):
         if before is not None and before[1].time > state.time:
             raise ArtifactError(
@@ -72,6 +68,18 @@ def fit_member(
         fitted.save(into / instant)
         before = (fitted, state)
     return None
+
+
+def _state(work: Workspace, instant: str, tables: Path) -> FeatureState:
+    """What may be known at an instant; judgments, which have no time, from t2 on."""
+    encoder, judgments = work.text / ENCODER, work.split / "judgments.parquet"
+    return FeatureState.load(
+        work.features(instant),
+        interactions=tables / "interactions.parquet",
+        tuned=work.tuned(instant),
+        encoder=encoder if encoder.is_dir() else None,
+        judgments=judgments if instant in {JUDGED, SERVED} else None,
+    )
 
 
 def write_status(path: Path, entry: ModelEntry, reason: str | None) -> None:

@@ -12,6 +12,7 @@ import ibis
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.adapters import frames
 from pipelines.contracts import CATALOG
@@ -32,6 +33,9 @@ NEW_BUYER_DAYS = 28
 
 NAMING = ("title", "brand", "category")
 """Columns of the catalogue whose words are spelt with care."""
+
+TYPES = {"user": np.int32, "item": np.int32, "time": np.int64, "event": np.int64}
+"""Of what is read of the log; everything else is float32."""
 
 
 def build(
@@ -121,25 +125,50 @@ def interactions(state: FeatureState) -> dict[str, np.ndarray]:
         ``user``, ``item`` int32 codes; ``time`` int64 seconds since 1970; ``event`` int64, equal for the
         rows of one event; ``strength``, ``target``, ``quantity`` float32. All ``[n]``.
     """
-    if state.interactions is None:
-        raise ValueError("this state was loaded from a bundle, which ships no interactions")
     with frames.engine() as connection:
-        rows = as_of(frames.read(connection, state.interactions), state.time)
-        rows = rows.filter(rows.history_id.notnull())
-        items = ibis.memtable(_codes(state.item_ids, "item"))
-        users = ibis.memtable(_codes(state.user_ids, "user"))
-        coded = (
-            rows.inner_join(items, rows.item_id == items.id)
-            .select(*rows.columns, "item")
-            .inner_join(users, rows.history_id == users.id)
-            .select(*rows.columns, "item", "user")
-        )
-        event = ibis.dense_rank().over(ibis.window(order_by=[coded.event_time, coded.event_id, coded.user]))
-        found = coded.mutate(time=frames.whole_seconds(coded.event_time), event=event)
+        coded = _coded(connection, state)
+        rows = coded.filter(coded.history_id.notnull())
+        event = ibis.dense_rank().over(ibis.window(order_by=[rows.event_time, rows.event_id, rows.user]))
+        found = rows.mutate(time=frames.whole_seconds(rows.event_time), event=event)
         columns = ["user", "item", "time", "event", "strength", "target", "quantity"]
         table = found.order_by(["time", "event", "item"]).select(columns).to_pyarrow()
-    types = {"user": np.int32, "item": np.int32, "time": np.int64, "event": np.int64}
-    return {name: table[name].to_numpy().astype(types.get(name, np.float32)) for name in columns}
+    return {name: table[name].to_numpy().astype(TYPES.get(name, np.float32)) for name in columns}
+
+
+def interactions_with_queries(state: FeatureState) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Interactions of known users, and of others what was chosen after a search, as of the state's instant.
+
+    Returns:
+        ``user`` int32, -1 for those without a history, ``item`` int32, ``time`` int64 seconds since 1970, ``query``
+        int32, -1 where nothing was searched for before, ``strength``, ``target`` float32, all ``[n]``, oldest first;
+        and the queries as they were typed, by their code.
+    """
+    with frames.engine() as connection:
+        coded = _coded(connection, state)
+        rows = coded.filter(coded.history_id.notnull() | coded["query"].notnull())
+        found = rows.mutate(time=frames.whole_seconds(rows.event_time), user=rows.user.fill_null(-1))
+        columns = ["user", "item", "time", "strength", "target", "query"]
+        order = ["event_time", "event_id", "user", "item", "query"]
+        table = found.order_by(order).select(columns).to_pyarrow()
+    typed = pc.drop_null(table["query"].unique()).sort() if len(table) else table["query"]
+    numbers = {name: table[name].to_numpy().astype(TYPES.get(name, np.float32)) for name in columns[:-1]}
+    codes = pc.fill_null(pc.index_in(table["query"], typed), -1).to_numpy()
+    return numbers | {"query": codes.astype(np.int32)}, typed.to_pylist()
+
+
+def _coded(connection: ibis.BaseBackend, state: FeatureState) -> ir.Table:
+    """Interactions as of the state's instant with the codes ``item`` and ``user``, null for who has no history."""
+    if state.interactions is None:
+        raise ValueError("this state was loaded from a bundle, which ships no interactions")
+    rows = as_of(frames.read(connection, state.interactions), state.time)
+    items = ibis.memtable(_codes(state.item_ids, "item"))
+    users = ibis.memtable(_codes(state.user_ids, "user"))
+    return (
+        rows.inner_join(items, rows.item_id == items.id)
+        .select(*rows.columns, "item")
+        .left_join(users, rows.history_id == users.id)
+        .select(*rows.columns, "item", "user")
+    )
 
 
 def chosen_after_searches(

@@ -91,6 +91,9 @@ class FeatureState:
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
         tuned: folder of the tuned encoder of queries as of the instant (``tuning.saved``). None in a bundle.
+        encoder: folder of the encoder of queries (``search.encoding``); None without one, and in a bundle.
+        judgments: parquet of ``contracts.JUDGMENTS``, which have no time: who learns from them answers
+            ``FittedModel.judging``. None in a bundle, and where nothing judged may be known.
     """
 
     time: datetime
@@ -111,6 +114,8 @@ class FeatureState:
     phrases: dict[str, int] = field(default_factory=dict)
     interactions: Path | None = None
     tuned: Path | None = None
+    encoder: Path | None = None
+    judgments: Path | None = None
 
     @property
     def n_items(self) -> int:
@@ -135,7 +140,7 @@ class FeatureState:
         )
 
     def save(self, folder: Path) -> None:
-        """Write everything except ``interactions`` and ``tuned`` into an existing folder."""
+        """Write everything into an existing folder, except what is a path."""
         self.item_ids.save(folder, "item_ids")
         self.user_ids.save(folder, "user_ids")
         pq.write_table(self.catalog, folder / "catalog.parquet", compression="zstd")
@@ -162,8 +167,16 @@ class FeatureState:
         )
 
     @classmethod
-    def load(cls, folder: Path, *, interactions: Path | None = None, tuned: Path | None = None) -> FeatureState:
-        """Read what :meth:`save` wrote, memory-mapped.
+    def load(
+        cls,
+        folder: Path,
+        *,
+        interactions: Path | None = None,
+        tuned: Path | None = None,
+        encoder: Path | None = None,
+        judgments: Path | None = None,
+    ) -> FeatureState:
+        """Read what :meth:`save` wrote, memory-mapped; what is a path is taken as it is.
 
         Raises:
             ArtifactError: when the folder is missing or incomplete.
@@ -193,6 +206,8 @@ class FeatureState:
             phrases=_counts(folder / "phrases.json"),
             interactions=interactions,
             tuned=tuned,
+            encoder=encoder,
+            judgments=judgments,
         )
 
 

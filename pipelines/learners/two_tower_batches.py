@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.learners.two_tower_examples import Bags
-from pipelines.models.two_tower import DAMPING
+from pipelines.towers import DAMPING
+
+NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class Batch:
     ``ids`` int64 ``[u]`` distinct items of the bags and the positives; ``bag_row``, ``bag_item`` int64 ``[m]``
     (context, place in ``ids``) of the bags' entries, by row; ``bag_weight`` float32 ``[m]``, sums to less than
     one per row; ``attributes`` int64 ``[r, a]``; ``context`` int64 ``[b]``: row of its context per example;
-    ``candidates`` int64 ``[c]``: places in ``ids`` of the distinct positives; ``positive`` int64 ``[b]``: place in
-    ``candidates``; ``log_count`` float32 ``[c]``: log of how often a candidate is a positive here;
+    ``candidates`` int64 ``[c]``: places in ``ids`` of the distinct positives and further negatives; ``positive`` int64
+    ``[b]``: place in ``candidates``; ``log_count`` float32 ``[c]``: log of how often a candidate was drawn here;
     ``log_probability`` float32 ``[c]``: log of its chance to be drawn.
     """
 
@@ -41,20 +44,34 @@ def make_batch(
     positives: np.ndarray,
     *,
     log_probability: np.ndarray,
-    dropout: float,
+    dropout: float | np.ndarray,
     rng: np.random.Generator,
+    negatives: np.ndarray = NONE,
 ) -> Batch:
-    """Put one batch together; ``dropout`` is the share of bag entries left out, drawn from ``rng``."""
+    """Put one batch together.
+
+    Args:
+        bags: one a context.
+        attributes: int64 ``[r, a]`` of each context.
+        context: int64 ``[b]``, row of its context per example.
+        positives: int64 ``[b]``, code of the item per example.
+        log_probability: float32 ``[n_items]``, log of each item's chance to be drawn as a candidate.
+        dropout: share of bag entries left out, of all bags or by bag ``[r]``.
+        rng: draws them.
+        negatives: int64 ``[h]``, codes of items that are candidates besides the positives of all.
+    """
     rows = np.repeat(np.arange(len(bags)), np.diff(bags.pointer))
-    kept = rng.random(len(rows), np.float32) >= dropout if dropout else slice(None)
+    left_out = dropout[rows] if isinstance(dropout, np.ndarray) else dropout
+    kept = rng.random(len(rows), np.float32) >= left_out if np.any(left_out) else slice(None)
     rows, items, weights = rows[kept], bags.items[kept], bags.weights[kept]
     weights = weights / (np.bincount(rows, weights, len(bags)) + DAMPING)[rows]
     place = np.zeros(len(log_probability), np.int64)
     place[items] = 1
-    place[positives] = 1
+    drawn = np.concatenate([positives, negatives])
+    place[drawn] = 1
     ids = np.flatnonzero(place)
     place[ids] = np.arange(len(ids))
-    candidates, positive, count = np.unique(positives, return_inverse=True, return_counts=True)
+    candidates, positive, count = np.unique(drawn, return_inverse=True, return_counts=True)
     return Batch(
         ids,
         rows,
@@ -63,7 +80,7 @@ def make_batch(
         attributes,
         context,
         place[candidates],
-        positive,
+        positive[: len(positives)],
         np.log(count).astype(np.float32),
         log_probability[candidates].astype(np.float32),
     )
@@ -101,3 +118,64 @@ def baskets_of(context: np.ndarray, weight: np.ndarray) -> Baskets:
     kept = weight / np.repeat(largest, count)
     mean = float(weight.sum() / largest.sum())
     return Baskets(context[starts], np.cumsum(largest), np.r_[starts, len(context)], kept, mean)
+
+
+class Lessons:
+    """Examples to draw batches of: contexts, and what was chosen in them."""
+
+    def __init__(
+        self,
+        bags: Bags,
+        attributes: np.ndarray,
+        context: np.ndarray,
+        item: np.ndarray,
+        weight: np.ndarray,
+        *,
+        n_items: int,
+        negatives: np.ndarray | None = None,
+    ) -> None:
+        """Prepare the draws.
+
+        Args:
+            bags: one a context.
+            attributes: codes from 1 per context, 0 unknown, int64 ``[n_contexts, a]``.
+            context: row of its context per example, ascending.
+            item: the positive per example.
+            weight: how often an example is drawn, relative to the others.
+            n_items: codes lie in [0, n_items).
+            negatives: float64 ``[n_items]``, how often an item is drawn as a further negative for an example.
+        """
+        self.bags, self.attributes, self.item = bags, attributes, item
+        # in-batch negatives are drawn as positives are: that is the Q of the log-Q correction (Yi et al., eq. 3)
+        drawn = np.bincount(item, weight, n_items) / weight.sum() + (0.0 if negatives is None else negatives)
+        self.log_probability = np.log(np.maximum(drawn, 1e-12)).astype(np.float32)
+        self.baskets = baskets_of(context, weight)
+
+    def batch(
+        self,
+        size: int,
+        rng: np.random.Generator,
+        *,
+        dropout: float | Callable[[int], np.ndarray],
+        further: Callable[[np.ndarray, np.random.Generator], np.ndarray] = lambda *_: NONE,
+    ) -> tuple[np.ndarray, Batch]:
+        """About ``size`` examples: their contexts, int64 ``[r]``, and the batch.
+
+        Args:
+            size: examples.
+            rng: draws them.
+            dropout: share of bag entries left out, or what draws it for so many bags.
+            further: draws further negatives, given the context of every example, int64 ``[b]``.
+        """
+        of, row, chosen = self.baskets.draw(size, rng)
+        negatives = further(of[row], rng)
+        return of, make_batch(
+            self.bags.take(of),
+            self.attributes[of],
+            row,
+            self.item[chosen],
+            log_probability=self.log_probability,
+            dropout=dropout(len(of)) if callable(dropout) else dropout,
+            rng=rng,
+            negatives=negatives,
+        )

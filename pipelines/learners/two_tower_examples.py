@@ -45,12 +45,13 @@ class Examples:
     """Contexts, and the items that were bought in them.
 
     Attributes:
-        bags: one per context: the history strictly before its moment; never empty.
+        bags: one per context: the history strictly before its moment.
         user: user code per context, int64 ``[n_contexts]``.
         age: days from the context to the instant, float64 ``[n_contexts]``.
         context: row of its context per example, int64 ``[n]``.
         item: the item bought, int64 ``[n]``.
         new: whether the user had never bought it before, bool ``[n]``.
+        row: of the log, int64 ``[n]``.
     """
 
     bags: Bags
@@ -59,10 +60,18 @@ class Examples:
     context: np.ndarray
     item: np.ndarray
     new: np.ndarray
+    row: np.ndarray
 
 
 def examples(
-    rows: dict[str, np.ndarray], now: float, *, history_items: int, history_days: float, example_days: float
+    rows: dict[str, np.ndarray],
+    now: float,
+    *,
+    history_items: int,
+    history_days: float,
+    example_days: float,
+    teaching: np.ndarray | None = None,
+    strangers: bool = False,
 ) -> Examples:
     """Cut a log into examples.
 
@@ -72,6 +81,8 @@ def examples(
         history_items: distinct items per bag, the most recent ones.
         history_days: time constant of a bag's weights.
         example_days: time constant of the examples' weight; older ones than matter are left out.
+        teaching: bool ``[n]``, rows that are examples; None: those of the target.
+        strangers: whether a context without any history is one too, with an empty bag.
 
     Returns:
         Contexts by user and time. Cost: O(contexts · history_items · LOOKBACK) time.
@@ -79,14 +90,17 @@ def examples(
     order = np.lexsort((-rows["item"].astype(np.int64), rows["time"], rows["user"]))
     user, item = rows["user"][order].astype(np.int64), rows["item"][order].astype(np.int64)
     time, target = rows["time"][order], rows["target"][order] > 0
+    teaches = target if teaching is None else teaching[order]
     held, following = _running_weight(user, item, time, rows["strength"][order], history_days * SECONDS_A_DAY)
     n = len(user)
     first_of_user = np.searchsorted(user, user, side="left")
     moment_starts = np.flatnonzero(np.r_[True, (np.diff(user) != 0) | (np.diff(time) != 0)][:n])
     moment = np.repeat(np.arange(len(moment_starts)), np.diff(np.r_[moment_starts, n]))
     age = (now - time[moment_starts]) / SECONDS_A_DAY
-    usable = (moment_starts > first_of_user[moment_starts]) & (np.exp(-age / example_days) > NEGLIGIBLE)
-    usable &= np.bincount(moment, target, len(moment_starts)) > 0
+    usable = np.exp(-age / example_days) > NEGLIGIBLE
+    usable &= np.bincount(moment, teaches, len(moment_starts)) > 0
+    if not strangers:
+        usable &= moment_starts > first_of_user[moment_starts]
     starts = moment_starts[usable]
     bags = _bags(
         starts,
@@ -99,11 +113,11 @@ def examples(
         history_days=history_days,
     )
     place = np.where(usable, np.cumsum(usable) - 1, -1)[moment]
-    taught = np.flatnonzero(target & (place >= 0))
+    taught = np.flatnonzero(teaches & (place >= 0))
     # one example per item and moment: a basket that lists an item twice is one purchase
     taught = taught[np.unique(_pair(place[taught], item[taught]), return_index=True)[1]]
     had = _first_target(user, item, target, time) < time
-    return Examples(bags, user[starts], age[usable], place[taught], item[taught], ~had[taught])
+    return Examples(bags, user[starts], age[usable], place[taught], item[taught], ~had[taught], order[taught])
 
 
 def _running_weight(

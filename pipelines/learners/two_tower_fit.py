@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from pipelines.features import history
 from pipelines.features.state import FeatureState
+from pipelines.learners.two_tower_batches import Lessons
 from pipelines.learners.two_tower_examples import Bags, Examples, examples
 from pipelines.learners.two_tower_tfrs import Parameters, Schedule, TwoTower, train
-from pipelines.models.two_tower import DAMPING, TwoTowerConfig
+from pipelines.towers import DAMPING, TowerConfig
 
 LOG = logging.getLogger(__name__)
 VALIDATION_USERS = 2000
@@ -53,9 +54,20 @@ class Prepared:
     frozen: Frozen
     start: Parameters
 
+    def lessons(self, kept: np.ndarray) -> Lessons:
+        """What examples teach, bool ``[n]``."""
+        return Lessons(
+            self.cut.bags,
+            self.attributes,
+            self.cut.context[kept],
+            self.cut.item[kept],
+            self.weight[kept],
+            n_items=len(self.sold),
+        )
+
 
 def prepare(
-    config: TwoTowerConfig,
+    config: TowerConfig,
     features: FeatureState,
     *,
     rng: np.random.Generator,
@@ -84,25 +96,37 @@ def prepare(
 
 
 def learn(
-    config: TwoTowerConfig,
+    config: TowerConfig,
     features: FeatureState,
     parent: Parameters | None,
     parent_features: FeatureState | None,
     *,
     seed: int,
+    validation_days: float = 0.0,
+    patience: int = 0,
 ) -> Parameters:
-    """The fitted arrays (see :func:`assemble`) as of the features' instant."""
+    """The fitted arrays (see :func:`assemble`) as of the features' instant.
+
+    Args:
+        config: of the towers.
+        features: as of the instant.
+        parent: arrays of an earlier fit, or None.
+        parent_features: of that fit.
+        seed: draws the first values and the batches.
+        validation_days: newest days that find the number of epochs; 0: all are run.
+        patience: epochs more that may pass without progress on them.
+    """
     tf.config.experimental.enable_op_determinism()
     rng = np.random.default_rng(seed)
     if parent is not None and (parent_features is None or parent["user"].shape[0] != config.dimension):
         parent = None
     given = prepare(config, features, rng=rng, parent=parent, parent_features=parent_features)
     model = TwoTower(given.start, given.frozen.text, given.frozen.price)
-    _train(config, model, given, rng, warm=parent is not None)
+    _train(config, model, given, rng, warm=parent is not None, validation_days=validation_days, patience=patience)
     return assemble(model.parameters(), given.frozen, given.sold)
 
 
-def frozen_inputs(config: TwoTowerConfig, features: FeatureState, parent: Parameters | None) -> Frozen:
+def frozen_inputs(config: TowerConfig, features: FeatureState, parent: Parameters | None) -> Frozen:
     """Text components and prices of all items, on the parent's scale when there is a parent."""
     n = features.n_items
     raw = np.zeros((n, 1), np.float32) if features.text is None else np.asarray(features.text, np.float32)
@@ -144,7 +168,7 @@ def assemble(learned: Parameters, frozen: Frozen, sold: np.ndarray) -> Parameter
 
 
 def _start(
-    config: TwoTowerConfig,
+    config: TowerConfig,
     features: FeatureState,
     frozen: Frozen,
     *,
@@ -215,7 +239,7 @@ def user_vectors(
     return np.asarray(users, np.float32)
 
 
-def schedule_of(config: TwoTowerConfig, weight: np.ndarray, epochs: int) -> Schedule:
+def schedule_of(config: TowerConfig, weight: np.ndarray, epochs: int) -> Schedule:
     """An epoch draws the effective number of examples, (sum w)² / sum w²."""
     effective = int(weight.sum() ** 2 / (weight**2).sum())
     return Schedule(
@@ -225,11 +249,19 @@ def schedule_of(config: TwoTowerConfig, weight: np.ndarray, epochs: int) -> Sche
         least_steps=config.least_steps,
         learning_rate=config.learning_rate,
         history_dropout=config.history_dropout,
-        patience=config.patience,
     )
 
 
-def _train(config: TwoTowerConfig, model: TwoTower, given: Prepared, rng: np.random.Generator, *, warm: bool) -> None:
+def _train(
+    config: TowerConfig,
+    model: TwoTower,
+    given: Prepared,
+    rng: np.random.Generator,
+    *,
+    warm: bool,
+    validation_days: float,
+    patience: int,
+) -> None:
     """Find the number of epochs by the newest days, then learn from everything that often.
 
     The second run starts afresh: the newest days are worth more than all others, and learning them last,
@@ -243,19 +275,16 @@ def _train(config: TwoTowerConfig, model: TwoTower, given: Prepared, rng: np.ran
         return train(
             model,
             schedule_of(config, given.weight[kept], epochs),
-            bags=given.cut.bags,
-            attributes=given.attributes,
-            context=given.cut.context[kept],
-            item=given.cut.item[kept],
-            weight=given.weight[kept],
+            given.lessons(kept),
             quality=quality,
+            patience=patience,
             rng=rng,
             report=lambda n, loss, value: LOG.info("epoch %d of %d: loss %.4f, nDCG@10 %s", n + 1, epochs, loss, value),
         )
 
     epochs = config.warm_epochs if warm else config.epochs
     every = given.weight > 0
-    newest = given.cut.age[given.cut.context] < config.validation_days
+    newest = given.cut.age[given.cut.context] < validation_days
     if not warm and (every & newest).any() and (every & ~newest).any():
         older = np.where(newest, 0.0, given.weight)
         model.reset({"bias": popularity_bias(np.bincount(given.cut.item, older, len(given.sold)))})

@@ -9,15 +9,14 @@ Sources: Covington et al. 2016 (a user as the average of the items used); Yi et 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from pipelines.learners.two_tower_batches import baskets_of, make_batch
-from pipelines.learners.two_tower_examples import Bags
+from pipelines.learners.two_tower_batches import Batch, Lessons
 
 ITEM_TABLES = ("ids", "bias")
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
@@ -83,6 +82,11 @@ class TwoTower(tfrs.Model):  # type: ignore[misc]  # tfrs ships no types
         # a fixed signature: matching the shapes of every new batch costs more than a small step
         self.step = tf.function(self._step, input_signature=[SIGNATURE, tf.TensorSpec((), tf.float32)])
 
+    @property
+    def taught_by_histories(self) -> list[str]:
+        """Names of the values that a step on histories moves."""
+        return list(self.values)
+
     def _dense(self, x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.matmul(tf.cast(x, self.precision), tf.cast(weights, self.precision)), tf.float32)
 
@@ -93,19 +97,28 @@ class TwoTower(tfrs.Model):  # type: ignore[misc]  # tfrs ships no types
 
         ``values`` has the rows ``batch["ids"]`` of the tables ``ids`` and ``bias``, the rest whole.
         """
-        inputs = tf.gather(self.inputs_by_item, batch["ids"])
-        items = values["ids"] + self._dense(inputs, values["inputs"])
-        shape = tf.stack([tf.shape(batch["attributes"], tf.int64)[0], tf.shape(items, tf.int64)[0]])
-        entries = tf.stack([batch["bag_row"], batch["bag_item"]], 1)
-        pooled = tf.sparse.sparse_dense_matmul(tf.SparseTensor(entries, batch["bag_weight"], shape), items)
+        items, pooled = self.pooled(batch, values)
         users = self._dense(pooled, values["user"]) + values["user_bias"]
         for column, name in enumerate(sorted(n for n in values if n.startswith("attribute_"))):
             users += tf.gather(values[name], batch["attributes"][:, column])
         return users, tf.gather(items, batch["candidates"]), tf.gather(values["bias"], batch["candidates"])
 
+    def pooled(self, batch: dict[str, tf.Tensor], values: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Items of the batch ``[u, d]``, and their weighted sum for each bag ``[r, d]``; as in :meth:`towers`."""
+        inputs = tf.gather(self.inputs_by_item, batch["ids"])
+        items = values["ids"] + self._dense(inputs, values["inputs"])
+        shape = tf.stack([tf.shape(batch["attributes"], tf.int64)[0], tf.shape(items, tf.int64)[0]])
+        entries = tf.stack([batch["bag_row"], batch["bag_item"]], 1)
+        return items, tf.sparse.sparse_dense_matmul(tf.SparseTensor(entries, batch["bag_weight"], shape), items)
+
     def compute_loss(self, batch: dict[str, tf.Tensor], values: dict[str, tf.Tensor]) -> tf.Tensor:
         """Mean loss per example; arguments as in :meth:`towers`."""
-        users, candidates, bias = self.towers(batch, values)
+        return self.retrieval_loss(batch, *self.towers(batch, values))
+
+    def retrieval_loss(
+        self, batch: dict[str, tf.Tensor], users: tf.Tensor, candidates: tf.Tensor, bias: tf.Tensor
+    ) -> tf.Tensor:
+        """Mean loss per example of contexts ``[r, d]`` that look for their positives among the candidates."""
         query = tf.concat([users, tf.ones_like(users[:, :1])], 1)
         candidate = tf.concat([candidates, bias[:, None]], 1)
         names = ("context", "positive", "log_count", "log_probability")
@@ -117,13 +130,23 @@ class TwoTower(tfrs.Model):  # type: ignore[misc]  # tfrs ships no types
         return {n: tf.gather(v, ids) if n in ITEM_TABLES else tf.convert_to_tensor(v) for n, v in self.values.items()}
 
     def _step(self, batch: dict[str, tf.Tensor], rate: tf.Tensor) -> tf.Tensor:
-        """One step of Adam, lazy for the tables of items: only rows in the batch are read and written."""
+        return self.descend(batch, rate, self.compute_loss, self.taught_by_histories)
+
+    def descend(
+        self,
+        batch: dict[str, tf.Tensor],
+        rate: tf.Tensor,
+        loss_of: Callable[[dict[str, tf.Tensor], dict[str, tf.Tensor]], tf.Tensor],
+        moving: Sequence[str],
+    ) -> tf.Tensor:
+        """One step of Adam on the values named; lazy for the tables of items: only rows in the batch are touched."""
         rows = batch["ids"]
         values = self.rows(rows)
+        watched = {name: values[name] for name in moving}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            loss = self.compute_loss(batch, values)
-        gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            tape.watch(watched)
+            loss = loss_of(batch, values)
+        gradients = tape.gradient(loss, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         self.steps.assign_add(1.0)
         rate *= tf.sqrt(1 - BETA_2**self.steps) / (1 - BETA_1**self.steps)
         for name, sparse_or_dense in gradients.items():
@@ -163,19 +186,29 @@ class Schedule:
     least_steps: int
     learning_rate: float
     history_dropout: float
-    patience: int
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return max(self.least_steps, self.examples_per_epoch // self.batch_size)
+
+    @property
+    def size(self) -> int:
+        """Examples a step."""
+        return min(self.batch_size, self.examples_per_epoch)
+
+    def rate(self, progress: float) -> tf.Tensor:
+        """Adam's rate after this share of all steps."""
+        return tf.constant(self.learning_rate * (1.0 - 0.9 * progress), tf.float32)
 
 
 def train(
     model: TwoTower,
     schedule: Schedule,
+    lessons: Lessons,
     *,
-    bags: Bags,
-    attributes: np.ndarray,
-    context: np.ndarray,
-    item: np.ndarray,
-    weight: np.ndarray,
     quality: Callable[[Parameters], float] | None,
+    patience: int = 0,
     rng: np.random.Generator,
     report: Callable[[int, float, float | None], None],
 ) -> int:
@@ -184,47 +217,33 @@ def train(
     Args:
         model: the towers.
         schedule: lengths and rates.
-        bags: per context.
-        attributes: codes from 1 per context, 0 unknown, int64 ``[n_contexts, a]``.
-        context: row of its context per example, ascending.
-        item: the positive per example.
-        weight: how often an example is drawn, relative to the others.
+        lessons: what is taught.
         quality: what to stop by, higher is better; None: all epochs are run.
+        patience: epochs more that may pass without progress.
         rng: draws the batches and the dropout.
         report: called after each epoch with its number, its mean loss and its quality.
 
     Returns:
         The number of epochs after which quality was best; all of them without a quality.
     """
-    # in-batch negatives are drawn as positives are: that is the Q of the log-Q correction (Yi et al., eq. 3)
-    drawn = np.bincount(item, weight, model.inputs_by_item.shape[0]) / weight.sum()
-    log_probability = np.log(np.maximum(drawn, 1e-12)).astype(np.float32)
-    baskets = baskets_of(context, weight)
-    steps = max(schedule.least_steps, schedule.examples_per_epoch // schedule.batch_size)
-    size = min(schedule.batch_size, schedule.examples_per_epoch)
     best, best_quality = 0, -np.inf
     for epoch in range(schedule.epochs):
         losses = []
-        for step in range(steps):
-            of, row, chosen = baskets.draw(size, rng)
-            batch = make_batch(
-                bags.take(of),
-                attributes[of],
-                row,
-                item[chosen],
-                log_probability=log_probability,
-                dropout=schedule.history_dropout,
-                rng=rng,
-            )
-            progress = (epoch * steps + step) / (schedule.epochs * steps)
-            rate = tf.constant(schedule.learning_rate * (1.0 - 0.9 * progress), tf.float32)
-            losses.append(model.step({name: tf.constant(value) for name, value in vars(batch).items()}, rate))
+        for step in range(schedule.steps):
+            _, batch = lessons.batch(schedule.size, rng, dropout=schedule.history_dropout)
+            progress = (epoch * schedule.steps + step) / (schedule.epochs * schedule.steps)
+            losses.append(model.step(tensors(batch), schedule.rate(progress)))
         reached = None if quality is None else quality(model.parameters())
         report(epoch, float(np.mean([float(loss) for loss in losses])), reached)
         if reached is None:
             continue
         if reached > best_quality:
             best, best_quality = epoch + 1, reached
-        elif epoch + 1 - best > schedule.patience:
+        elif epoch + 1 - best > patience:
             break
     return schedule.epochs if quality is None else best
+
+
+def tensors(batch: Batch) -> dict[str, tf.Tensor]:
+    """What a step takes."""
+    return {name: tf.constant(value) for name, value in vars(batch).items()}

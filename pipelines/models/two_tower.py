@@ -16,38 +16,23 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from pydantic import Field
 
 from pipelines.features.state import UserHistory
 from pipelines.inner_product import InnerProducts
-from pipelines.model_api import Candidates, Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, best
+from pipelines.model_api import Candidates, Context, FittedModel, Kind, Proposal, TrainingData, best
 from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.towers import TowerConfig, pooled
 
-DAMPING = 0.1
-"""Added to a history's total weight, in purchases of today: one that is old or thin says little, and its user
-comes close to the average user."""
 ATTRIBUTE = "attribute_"
 
 
-class TwoTowerConfig(ModelConfig):
-    """Hyper-parameters of the two towers; defaults tuned on Online Retail II before 2010-11-03."""
+class TwoTowerConfig(TowerConfig):
+    """Hyper-parameters of the two towers."""
 
-    dimension: int = Field(128, ge=2, le=1024, description="width of both towers' output")
-    text_dimensions: int = Field(128, ge=1, le=1024, description="principal components of the text vectors kept")
-    history_items: int = Field(100, ge=1, le=1000, description="distinct recent items that describe a user")
-    history_decay_days: Literal[30, 90] = Field(90, description="time constant of a history item's weight")
-    example_decay_days: float = Field(45.0, gt=0, description="time constant of an example's weight")
-    repeat_weight: float = Field(0.0, ge=0, le=1, description="weight of purchases of items the user already had")
-    history_dropout: float = Field(0.5, ge=0, lt=1, description="share of history items left out while training")
-    batch_size: int = Field(1024, ge=2, description="examples a step; their items are each other's negatives")
-    learning_rate: float = Field(0.004, gt=0, le=1, description="Adam's rate at the start")
-    epochs: int = Field(8, ge=1, description="at most, from scratch")
-    warm_epochs: int = Field(2, ge=1, description="at most, from an earlier instant's weights")
-    least_steps: int = Field(25, ge=1, description="steps an epoch has at least, however small the shop")
-    examples_per_epoch: int = Field(1_000_000, ge=1, description="at most; else the effective number of examples")
     patience: int = Field(1, ge=0, description="epochs more that may pass without progress on the validation days")
     validation_days: float = Field(0.0, ge=0, description="newest days that find the number of epochs; 0: all are run")
 
@@ -71,13 +56,10 @@ class FittedTwoTower(FittedModel):
     def user_vector(self, history: UserHistory) -> np.ndarray | None:
         """The user tower, float32 ``[d]``; None when the history says nothing."""
         a = self.arrays
-        items = history.items[: self.history_items]
-        weights = history.aggregates[self.decay][: self.history_items]
-        total = weights.sum()
-        if not total > 0:
+        recent = pooled(history, a["vectors"], items=self.history_items, decay=self.decay)
+        if recent is None:
             return None
-        pooled = (weights / (total + np.float32(DAMPING))) @ a["vectors"][items]
-        user = pooled @ a["user"] + a["user_bias"]
+        user = recent @ a["user"] + a["user_bias"]
         for name in sorted(n for n in a if n.startswith(ATTRIBUTE)):
             user = user + a[name][history.attributes.get(name.removeprefix(ATTRIBUTE), -1) + 1]
         return np.asarray(user, np.float32)
@@ -133,10 +115,16 @@ def fit(config: TwoTowerConfig, data: TrainingData, *, seed: int) -> FittedTwoTo
     from pipelines.learners import two_tower_fit
 
     parent = data.parent.arrays if isinstance(data.parent, FittedTwoTower) else None
-    arrays = two_tower_fit.learn(config, data.features, parent, data.parent_features, seed=seed)
-    return FittedTwoTower(
-        arrays, history_items=config.history_items, decay=f"strength_decay{config.history_decay_days}"
+    arrays = two_tower_fit.learn(
+        config,
+        data.features,
+        parent,
+        data.parent_features,
+        seed=seed,
+        validation_days=config.validation_days,
+        patience=config.patience,
     )
+    return FittedTwoTower(arrays, history_items=config.history_items, decay=config.decay)
 
 
 KIND = Kind(config=TwoTowerConfig, fitted=FittedTwoTower, fit=fit, warm_start=True)

@@ -76,8 +76,8 @@ def drawn_additions(width: int, *, seed: int) -> dict[str, np.ndarray]:
     return {DOWN: down, UP: rng.normal(size=(2 * LAYERS, RANK, width // HEADS)).astype(np.float32)}
 
 
-def with_tuning(features: FeatureState, folder: Path, *, width: int) -> FeatureState:
-    """The same world with an encoder of queries, tuned at random: a version for all, and one for fold 0."""
+def with_encoders(features: FeatureState, folder: Path, *, width: int) -> FeatureState:
+    """The same world with an encoder of queries, as it is and tuned at random: a version for all, one for fold 0."""
     source = tiny_bert(folder / "source", ["titl", "title", "z", *(f"b{k}" for k in range(6))], width=width)
     versions = {name: drawn_additions(width, seed=seed) for seed, name in enumerate((saved.ALL, "0"))}
     exact = onnx_export.write_exact(
@@ -85,4 +85,5 @@ def with_tuning(features: FeatureState, folder: Path, *, width: int) -> FeatureS
     )
     (folder / "tuned").mkdir()
     saved.write(folder / "tuned", exact, versions, {})
-    return replace(features, tuned=folder / "tuned")
+    plain = onnx_export.write_exact(source, folder / "plain" / ENCODER, max_tokens=LENGTH)
+    return replace(features, tuned=folder / "tuned", encoder=plain)

@@ -23,7 +23,7 @@ LEARNS_TASTE = {"item_knn", "ease", "two_tower"}
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
     world = worlds.with_text(worlds.two_tastes(tmp_path_factory.mktemp("world"), users=USERS))
-    return encoders.with_tuning(world, tmp_path_factory.mktemp("tuned"), width=worlds.TEXT_DIM)
+    return encoders.with_encoders(world, tmp_path_factory.mktemp("encoders"), width=worlds.TEXT_DIM)
 
 
 @pytest.fixture(scope="module", params=model_registry.kind_names())

@@ -241,7 +241,7 @@ def test_a_part_of_the_queries_is_answered_by_its_own_version(tmp_path: Path) ->
     from tests.conformance import worlds
 
     world = worlds.with_text(worlds.two_tastes(tmp_path / "world"))
-    features = encoders.with_tuning(world, tmp_path / "tuned", width=worlds.TEXT_DIM)
+    features = encoders.with_encoders(world, tmp_path / "tuned", width=worlds.TEXT_DIM)
     assert features.text is not None
     versions = saved.read(tmp_path / "tuned" / "tuned")
     folder = tmp_path / "tuned" / "tuned" / "encoder"

@@ -1,0 +1,212 @@
+"""Fitting the query tower at an instant: both tasks together, then what judgments teach its side of the query."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.features.state import FeatureState
+from pipelines.learners.query_tower_examples import hard_negatives, searches
+from pipelines.learners.query_tower_tfrs import SHARPNESS, QueryTower, SearchLessons, train_both
+from pipelines.learners.two_tower_fit import START_INPUT, Prepared, assemble, prepare, schedule_of
+from pipelines.learners.two_tower_tfrs import Parameters
+from pipelines.model_api import best
+from pipelines.models.query_tower import FOLDED, JUDGED, QueryTowerConfig, of_fold
+from pipelines.search.encoding import QueryEncoder
+from pipelines.search.labels import FOLDS, LabelledQuery, fold_of, read_judgments
+
+LOG = logging.getLogger(__name__)
+START_LOGIT = 15.0
+"""What a query counts for an item of the same text before anything is learned."""
+START_PERSONAL = 0.1
+FAR = -1e9
+
+
+def learn(
+    config: QueryTowerConfig,
+    features: FeatureState,
+    parent: Parameters | None,
+    parent_features: FeatureState | None,
+    *,
+    seed: int,
+) -> Parameters:
+    """The fitted arrays as of the features' instant.
+
+    Those of ``two_tower_fit.assemble``; ``query`` ``[e, d]`` and ``query_bias`` ``[d]``, and where judgments are known
+    both again for each part of the queries (``models.query_tower.of_fold``); ``personal``, ``popularity`` ``[1]``.
+    """
+    assert features.encoder is not None  # noqa: S101 - the kind refuses without
+    tf.config.experimental.enable_op_determinism()
+    rng = np.random.default_rng(seed)
+    if parent is not None and (parent_features is None or parent["user"].shape[0] != config.dimension):
+        parent = None
+    given = prepare(config, features, rng=rng, parent=parent, parent_features=parent_features)
+    found = searches(config, features)
+    encoder = QueryEncoder(features.encoder)
+    vectors = np.stack([encoder.encode(text) for text in found.queries])
+    negatives = hard_negatives(features, found, config.hard_negatives)
+    lessons = SearchLessons.of(found, vectors, negatives, each=config.negatives, n_items=features.n_items)
+    model = QueryTower(_start(given, vectors.shape[1], parent, rng), given.frozen.text, given.frozen.price)
+    epochs = config.epochs if parent is None else config.warm_epochs
+    every = given.weight > 0
+    train_both(
+        model,
+        (schedule_of(config, given.weight[every], epochs), given.lessons(every)) if every.any() else None,
+        (schedule_of(config, found.weight, epochs), lessons),
+        rng=rng,
+        report=lambda n, bought, chosen: LOG.info(
+            "epoch %d of %d: loss of histories %.4f, of searches %.4f", n + 1, epochs, bought, chosen
+        ),
+    )
+    learned = model.parameters()
+    learned["query"], learned["query_bias"] = SHARPNESS * learned["query"], SHARPNESS * learned["query_bias"]
+    arrays = assemble(learned, given.frozen, given.sold)
+    if features.judgments is None:
+        return arrays
+    judged = _judged(arrays, features, encoder, read_judgments(features.judgments), config.hard_negatives)
+    return arrays | taught_by_judgments(config, arrays, judged, parent)
+
+
+def _start(given: Prepared, width: int, parent: Parameters | None, rng: np.random.Generator) -> Parameters:
+    """First values: a query is near the items whose texts mean the same."""
+    start = dict(given.start)
+    components, d = given.frozen.text.shape[1], start["user"].shape[0]
+    if parent is None:
+        # orthogonal rows: the inner product of two texts is that of their vectors
+        directions, _ = np.linalg.qr(rng.normal(size=(max(components, d), min(components, d))))
+        rows = directions if components >= d else directions.T
+        start["inputs"][:components] = START_INPUT * rows[:components]
+    if parent is not None and "query" in parent and parent["query"].shape == (width, d):
+        own = {name: np.array(parent[name]) for name in ("query", "query_bias")}
+        own = {name: value / SHARPNESS for name, value in own.items()}
+        own |= {name: np.array(parent[name]) for name in ("personal", "popularity")}
+    else:
+        tied = given.frozen.basis["text_basis"] @ start["inputs"][:components]
+        own = {
+            "query": START_LOGIT / (SHARPNESS * START_INPUT**2) * tied,
+            "query_bias": np.zeros(d),
+            "personal": np.array([START_PERSONAL]),
+            "popularity": np.zeros(1),
+        }
+    return start | {name: np.asarray(value, np.float32) for name, value in own.items()}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judged queries: ``vectors`` float32 ``[q, e]``; by query the ``codes`` told apart and their ``gains`` >= 0."""
+
+    names: list[str]
+    vectors: np.ndarray
+    codes: list[np.ndarray]
+    gains: list[np.ndarray]
+
+    def keep(self, rows: Sequence[int]) -> Judged:
+        """Only these queries."""
+        return Judged(
+            [self.names[row] for row in rows],
+            self.vectors[list(rows)],
+            [self.codes[row] for row in rows],
+            [self.gains[row] for row in rows],
+        )
+
+
+def _judged(
+    arrays: Parameters, features: FeatureState, encoder: QueryEncoder, labels: Sequence[LabelledQuery], n: int
+) -> Judged:
+    """Judged items of the catalogue, and below them what the tower itself finds first and nobody judged."""
+    names, vectors, every, worth = [], [], [], []
+    for one in labels:
+        codes = features.item_ids.codes(list(one.gains))
+        gains = np.array(list(one.gains.values()), np.float32)[codes >= 0]
+        codes = codes[codes >= 0]
+        if not len(codes) or gains.max() <= 0:
+            continue
+        vector = encoder.encode(one.key)
+        others = np.setdiff1d(best(_scores(arrays, vector), n).codes, codes)
+        names.append(one.key)
+        vectors.append(vector)
+        every.append(np.concatenate([codes, others]))
+        worth.append(np.concatenate([gains, np.zeros(len(others), np.float32)]))
+    width = arrays["query"].shape[0]
+    return Judged(names, np.array(vectors, np.float32).reshape(-1, width), every, worth)
+
+
+def taught_by_judgments(
+    config: QueryTowerConfig, arrays: Parameters, judged: Judged, parent: Parameters | None
+) -> Parameters:
+    """What replaces the query's side, and the same without each part of the queries.
+
+    The tower of items stays as it is, so that only a small part of the model is learned once a part of the queries.
+    Kept only where the versions order the queries that they have not seen better than the untaught does, by twice the
+    standard error; a child of such a fit does as its parent.
+    """
+    known = {
+        "parent": parent is not None and JUDGED in parent,
+        "kept": bool(parent is not None and parent.get(JUDGED, 0)),
+    }
+    untaught = {JUDGED: np.zeros(1, np.float32)}
+    if len(judged.names) < config.least_judged or (known["parent"] and not known["kept"]):
+        return untaught
+    taught = _listwise(config, arrays, judged) | {JUDGED: np.ones(1, np.float32)}
+    if known["parent"]:
+        return taught
+    folds = np.array([fold_of(name) for name in judged.names])
+    gain = []
+    for fold in range(FOLDS):
+        own = np.flatnonzero(folds == fold).tolist()
+        version = _listwise(config, arrays, judged.keep(np.flatnonzero(folds != fold).tolist()))
+        taught |= {of_fold(name, fold): version[name] for name in FOLDED}
+        gain.append(_quality(arrays | version, judged.keep(own)) - _quality(arrays, judged.keep(own)))
+    every = np.concatenate(gain)
+    error = every.std(ddof=1) / np.sqrt(len(every))
+    LOG.info("judgments: nDCG@10 %+.4f (standard error %.4f) on queries that were left out", every.mean(), error)
+    return taught if every.mean() > 2 * error else untaught
+
+
+def _listwise(config: QueryTowerConfig, arrays: Parameters, judged: Judged) -> Parameters:
+    """The query's side after steps of Adam on the cross-entropy of the scores' softmax with shares of the gain."""
+    longest = max(map(len, judged.codes))
+    codes, mask = np.zeros((len(judged.codes), longest), np.int64), np.zeros((len(judged.codes), longest), np.float32)
+    shares = np.zeros(mask.shape, np.float32)
+    for row, (own, gains) in enumerate(zip(judged.codes, judged.gains, strict=True)):
+        codes[row, : len(own)], mask[row, : len(own)], shares[row, : len(own)] = own, 1.0, gains / gains.sum()
+    items, asked = tf.constant(arrays["vectors"][codes]), tf.constant(judged.vectors)
+    fixed = tf.constant(arrays["popularity"] * arrays["bias"][codes] + FAR * (1 - mask), tf.float32)
+    values = {name: tf.Variable(arrays[name]) for name in FOLDED}
+    optimizer = tf.keras.optimizers.legacy.Adam(config.judged_rate * float(np.abs(arrays["query"]).mean()))
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            vectors = asked @ values["query"] + values["query_bias"]
+            logits = tf.einsum("qd,qcd->qc", vectors, items) + fixed
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(shares, logits))
+        gradients = tape.gradient(loss, list(values.values()))
+        optimizer.apply_gradients(zip(gradients, values.values(), strict=True))
+
+    for _ in range(config.judged_steps):
+        step()
+    return {name: np.array(value.numpy()) for name, value in values.items()}
+
+
+def _quality(arrays: Parameters, judged: Judged) -> np.ndarray:
+    """nDCG@10 of each judged query over the whole catalogue, float64 ``[q]``."""
+    discount = 1 / np.log2(np.arange(2, 12))
+    found = np.zeros(len(judged.names))
+    for row, (vector, codes, gains) in enumerate(zip(judged.vectors, judged.codes, judged.gains, strict=True)):
+        worth = dict(zip(codes.tolist(), gains.tolist(), strict=True))
+        reached = [worth.get(code, 0.0) for code in best(_scores(arrays, vector), 10).codes.tolist()]
+        ideal = np.sort(gains)[::-1][:10]
+        found[row] = discount[: len(reached)] @ np.array(reached) / (discount[: len(ideal)] @ ideal)
+    return found
+
+
+def _scores(arrays: Parameters, vector: np.ndarray) -> np.ndarray:
+    """Of all items for a query of a stranger, float32 ``[n_items]``."""
+    asked = vector @ arrays["query"] + arrays["query_bias"]
+    scores: np.ndarray = arrays["vectors"] @ asked + arrays["popularity"] * arrays["bias"]
+    return scores
