@@ -60,7 +60,9 @@ class RoundedVectors(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote, memory-mapped."""
+        """Read what :meth:`save` wrote, memory-mapped; ``vectors.npy`` of an earlier version is rounded."""
+        if not (folder / "codes.npy").exists() and (folder / "vectors.npy").exists():
+            return cls.of(read_array(folder / "vectors.npy"))
         return cls(read_array(folder / "codes.npy"), read_array(folder / "scales.npy"))
 
 

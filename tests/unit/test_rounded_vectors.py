@@ -67,3 +67,11 @@ def test_what_was_saved_is_read_from_the_files_and_not_copied(tmp_path: Path) ->
     assert not read.codes.flags.owndata
     assert read.codes.nbytes == 40 * 16
     np.testing.assert_array_equal(read.products(asked), kept.products(asked))
+
+
+def test_vectors_that_an_earlier_version_wrote_are_still_read(tmp_path: Path) -> None:
+    vectors, asked = unit(40, 16).astype(np.float16), unit(1, 16)[0]
+    np.save(tmp_path / "vectors.npy", vectors)
+    np.testing.assert_array_equal(
+        RoundedVectors.load(tmp_path).products(asked), RoundedVectors.of(vectors).products(asked)
+    )
