@@ -6,7 +6,8 @@ read differently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Self
@@ -22,6 +23,9 @@ from pipelines.rounded_vectors import RoundedVectors
 from pipelines.search.encoding import ENCODER, Additions, QueryEncoder
 from pipelines.storage import read_json, write_json
 from pipelines.tuning import saved
+
+KEPT_VECTORS = 10_000
+"""Vectors of recent queries; 1.5 kB each at 384 numbers."""
 
 
 class TunedTextConfig(ModelConfig):
@@ -52,14 +56,14 @@ class TunedText(Meaning):
         self._folder = encoder
         self._versions = dict(versions)
         self._config = config
-        self._encoder = QueryEncoder(encoder, versions[saved.ALL])
+        self._encode = _encoding(QueryEncoder(encoder, versions[saved.ALL]))
         self._judging: dict[int, TunedText] = {}
 
     def asked(self, context: Context) -> np.ndarray | None:
         """The query's text, encoded anew."""
         if context.query is None or not context.query.text:
             return None
-        return self._encoder.encode(context.query.text)
+        return self._encode(context.query.text)
 
     def judging(self, fold: int) -> FittedModel:
         """The same with the version that learned nothing of a part of the queries; itself where there is none."""
@@ -67,7 +71,7 @@ class TunedText(Meaning):
             return self
         if fold not in self._judging:
             found = copy(self)
-            found._encoder = QueryEncoder(self._folder, self._versions[str(fold)])  # noqa: SLF001 - of its own kind
+            found._encode = _encoding(QueryEncoder(self._folder, self._versions[str(fold)]))  # noqa: SLF001 - own kind
             self._judging[fold] = found
         return self._judging[fold]
 
@@ -84,6 +88,11 @@ class TunedText(Meaning):
         config = TunedTextConfig(**read_json(folder / "tuned_text.json"))
         tuned = folder / "tuned"
         return cls(RoundedVectors.load(folder), tuned / ENCODER, saved.read(tuned), config)
+
+
+def _encoding(encoder: QueryEncoder) -> Callable[[str], np.ndarray]:
+    """Its vectors; those of recent queries are kept, as the reader of queries keeps those of the untuned encoder."""
+    return functools.lru_cache(KEPT_VECTORS)(encoder.encode)
 
 
 def refusing(features: FeatureState) -> str | None:
