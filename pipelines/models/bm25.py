@@ -10,6 +10,7 @@ factor). As a second member beside the usual one it keeps an item that repeats o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -76,9 +77,13 @@ class Bm25(FittedModel):
 
         about = read_json(folder / "bm25.json")
         legs = {name: bm25s.BM25.load(folder / name, mmap=True, show_progress=False) for name in about["legs"]}
-        for index in legs.values():  # a slice of np.memmap, which is a class in Python, takes ten times as long
+        for index in legs.values():
+            # a slice of np.memmap, which is a class in Python, takes ten times as long as one of an array
             mapped = {name: np.asarray(part) for name, part in index.scores.items() if isinstance(part, np.memmap)}
             index.scores = {**index.scores, **mapped}
+            # both legs of all lexical members hold nearly the same terms; only other ways to ask need the set
+            index.vocab_dict = {sys.intern(term): place for term, place in index.vocab_dict.items()}
+            index.unique_token_ids_set = set()
         return cls(about["n_items"], legs, about["weights"])
 
 
