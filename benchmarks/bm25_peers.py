@@ -64,7 +64,7 @@ def _member(legs: Legs, folder: Path) -> Answer:
 
     def answer(terms: Sequence[str], n: int) -> list[int]:
         asked = Context(nobody, Surface.SEARCH, Query(" ".join(terms), tuple(terms)))
-        codes: list[int] = fitted.propose(asked, n).codes.tolist()
+        codes: list[int] = fitted.candidates(asked, n).codes.tolist()
         return codes
 
     return answer

@@ -194,19 +194,20 @@ class Bundle:
         unfiltered = self.catalogue.passing(Filter(available=request.filter.available))
         asked, allowed = self.query(request.query or ""), self.allowed(request, history)
         found = rescue.searched(shop, asked, allowed=allowed, unfiltered=unfiltered)
-        ranked = found.codes.tolist()
-        chances = [1.0] * len(ranked)
+        rows: Sequence[int] = range(len(found.codes))
+        chances = [1.0] * len(rows)
         if request.explore:
-            ranked, chances = swap_one(ranked, seed=request.seed)
+            rows, chances = swap_one(rows, seed=request.seed)
         page = slice(request.offset, request.offset + request.n)
-        places = list(zip(ranked[page], chances[page], strict=True))
-        shown = np.isin(found.codes, ranked[page])
-        score_of = dict(zip(found.codes[shown].tolist(), found.scores[shown].tolist(), strict=True))
+        shown = list(rows[page])
+        codes = found.codes[shown].tolist()
+        places = list(zip(codes, chances[page], strict=True))
+        score_of = dict(zip(codes, found.scores[shown].tolist(), strict=True))
         query = found.query
         return Ranking(
             self._items_of(request, Context(history, request.surface, query), places, score_of, found.candidates),
             found.fallback,
-            total=len(ranked),
+            total=len(rows),
             facets=self.catalogue.facets(found.codes, request.facets),
             rewritten_query=query.rewritten,
             understood={"brands": query.brands, "categories": query.categories} if request.explain else {},

@@ -20,15 +20,22 @@ from pipelines.search.suggestions import Suggester, Suggestion, entries
 OFFERED_ITEMS = 20_000
 """Items that may be suggested while somebody types: those that sell best."""
 
+KEPT = 10_000
+"""Recent queries that are kept as they were read, with their vectors; about 2.5 kB each at 384 numbers."""
+
 
 class QueryReader:
-    """Reads queries by what one catalogue says; thread-safe, each part made at its first use."""
+    """Reads queries by what one catalogue says; thread-safe, each part made at its first use.
+
+    What was read is kept: people ask the same again, and encoding a query is a large part of answering it.
+    """
 
     def __init__(self, features: FeatureState, catalogue: Catalogue, encoder: QueryEncoder | None) -> None:
         """``features`` and ``catalogue`` of one instant; ``encoder``: None where queries have no vector."""
         self._features = features
         self._catalogue = catalogue
         self._encoder = encoder
+        self._understood = functools.lru_cache(KEPT)(self._analysed)
 
     def read(self, text: str) -> Query:
         """What was typed, its slips corrected, analysed as the catalogue was."""
@@ -44,7 +51,7 @@ class QueryReader:
         """What to offer while somebody types, the most likely first."""
         return self._suggester.complete(typed, n)
 
-    def _understood(self, plain: str, rewritten: str | None) -> Query:
+    def _analysed(self, plain: str, rewritten: str | None) -> Query:
         vector = self._encoder.encode(plain) if self._encoder is not None and plain else None
         terms = tuple(dict.fromkeys(self._analyzer.terms(plain)))
         return Query(plain, terms, vector, rewritten, *self._names.named_in(plain))

@@ -126,9 +126,19 @@ class _Builder:
         self.nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
         return out
 
-    def dense(self, x: str, name: str) -> str:
-        weight = self.constant(f"{name}.weight", self.weights[f"{name}.weight"].T)
-        return self.op("Add", self.op("MatMul", x, weight), self.constant(f"{name}.bias", self.weights[f"{name}.bias"]))
+    def dense(self, x: str, *names: str) -> str:
+        """``x @ W.T + b``; of several products with the same ``x`` one, their results side by side."""
+        joined = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        weight = np.concatenate([self.weights[f"{name}.weight"] for name in names]).T
+        bias = np.concatenate([self.weights[f"{name}.bias"] for name in names])
+        product = self.op("MatMul", x, self.constant(f"{joined}.weight", weight))
+        return self.op("Add", product, self.constant(f"{joined}.bias", bias))
+
+    def split(self, x: str, parts: int) -> list[str]:
+        """Equal parts of the last axis."""
+        outs = [f"split_{len(self.nodes)}_{part}" for part in range(parts)]
+        self.nodes.append(helper.make_node("Split", [x], outs, axis=-1, num_outputs=parts))
+        return outs
 
     def norm(self, x: str, name: str, epsilon: float) -> str:
         parts = [self.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")]
@@ -165,10 +175,8 @@ def graph(source: Path, additions: Additions | None = None) -> onnx.ModelProto:
     scale = build.constant("scale", np.array((width // heads) ** -0.5, np.float32))
     for layer in range(config["num_hidden_layers"]):
         own = f"encoder.layer.{layer}"
-        query, key, value = (
-            build.op("Reshape", build.dense(x, f"{own}.attention.self.{name}"), split)
-            for name in ("query", "key", "value")
-        )
+        projections = [f"{own}.attention.self.{name}" for name in ("query", "key", "value")]
+        query, key, value = (build.op("Reshape", one, split) for one in build.split(build.dense(x, *projections), 3))
         if additions is not None:
             query = build.added(query, x, 2 * layer, split)
             value = build.added(value, x, 2 * layer + 1, split)

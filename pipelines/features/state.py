@@ -16,6 +16,9 @@ from pipelines.features.definitions import USER, USER_ITEM
 from pipelines.ids import IdIndex
 from pipelines.storage import read_array, read_arrays, read_json, write_arrays, write_json
 
+CATALOG = "catalog.arrow"
+"""Uncompressed: three times the file of Parquet, and none of it in a worker's own memory."""
+
 
 @dataclass(frozen=True)
 class UserItems:
@@ -143,7 +146,8 @@ class FeatureState:
         """Write everything into an existing folder, except what is a path."""
         self.item_ids.save(folder, "item_ids")
         self.user_ids.save(folder, "user_ids")
-        pq.write_table(self.catalog, folder / "catalog.parquet", compression="zstd")
+        with pa.ipc.new_file(folder / CATALOG, self.catalog.schema) as file:
+            file.write_table(self.catalog.combine_chunks())
         write_arrays(folder / "items", self.items)
         write_arrays(folder / "users", self.users)
         write_arrays(folder / "user_items", {"pointer": self.user_items.pointer, "items": self.user_items.items})
@@ -189,7 +193,7 @@ class FeatureState:
             time=datetime.fromisoformat(about["time"]),
             item_ids=IdIndex.load(folder, "item_ids"),
             user_ids=IdIndex.load(folder, "user_ids"),
-            catalog=pq.read_table(folder / "catalog.parquet"),
+            catalog=_catalog(folder),
             items=read_arrays(folder / "items"),
             users=read_arrays(folder / "users"),
             user_items=UserItems(
@@ -209,6 +213,20 @@ class FeatureState:
             encoder=encoder,
             judgments=judgments,
         )
+
+
+def _catalog(folder: Path) -> pa.Table:
+    """The catalogue, memory-mapped: workers share what they read of it, and descriptions are not even read."""
+    path, earlier = folder / CATALOG, folder / "catalog.parquet"
+    if not path.exists() and earlier.exists():
+        return pq.read_table(earlier)
+    try:
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_file(file).read_all()
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist", do="run `dvc repro`") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArtifactError(f"{path} is damaged", found=error, do="delete its folder and run `dvc repro`") from error
 
 
 def _counts(path: Path) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pipelines.features.state import FeatureState
 from pipelines.fusion.candidates import CandidateList, ranks
 from pipelines.fusion.features import Part, single
 from pipelines.fusion.quality import ordered
+from pipelines.model_api import best
 from pipelines.search.analysis import normalised
 from pipelines.search.query import Query
 
@@ -109,7 +110,7 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     if state.text is None or not n_first:
         return np.full(len(codes), np.nan, np.float32)
     texts = single(np.asarray(state.text[codes]))
-    first = ordered(blended(candidates), codes)[:n_first]
+    first = best(blended(candidates), n_first).codes  # rows; codes ascend, so ties go to the lower code
     centre = texts[first].mean(axis=0)
     length = float(np.linalg.norm(centre))
     similarity: np.ndarray = texts @ (centre / max(length, 1e-9)).astype(np.float32)

@@ -10,6 +10,7 @@ factor). As a second member beside the usual one it keeps an item that repeats o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -50,13 +51,17 @@ class Bm25(FittedModel):
 
     def score_all(self, context: Context) -> np.ndarray:
         """Weighted sum of the legs, float32 ``[n_items]``; NaN without a common term, and without a query."""
-        scores = np.zeros(self.n_items, np.float32)
-        if context.query is not None:
-            for name, index in self._legs.items():
-                known = [index.vocab_dict[term] for term in context.query.terms if term in index.vocab_dict]
-                if known and self._weights[name]:
-                    scores += np.float32(self._weights[name]) * index.get_scores_from_ids(known)
-        scores[scores == 0] = np.nan
+        scores: np.ndarray | None = None
+        terms = () if context.query is None else context.query.terms
+        for name, index in self._legs.items():
+            known = [index.vocab_dict[term] for term in terms if term in index.vocab_dict]
+            if known and self._weights[name]:
+                leg = index.get_scores_from_ids(known)
+                leg *= np.float32(self._weights[name])
+                scores = leg if scores is None else np.add(scores, leg, out=leg)
+        if scores is None:
+            return np.full(self.n_items, np.nan, np.float32)
+        np.putmask(scores, scores == 0, np.float32(np.nan))
         return scores
 
     def save(self, folder: Path) -> None:
@@ -72,6 +77,13 @@ class Bm25(FittedModel):
 
         about = read_json(folder / "bm25.json")
         legs = {name: bm25s.BM25.load(folder / name, mmap=True, show_progress=False) for name in about["legs"]}
+        for index in legs.values():
+            # a slice of np.memmap, which is a class in Python, takes ten times as long as one of an array
+            mapped = {name: np.asarray(part) for name, part in index.scores.items() if isinstance(part, np.memmap)}
+            index.scores = {**index.scores, **mapped}
+            # both legs of all lexical members hold nearly the same terms; only other ways to ask need the set
+            index.vocab_dict = {sys.intern(term): place for term, place in index.vocab_dict.items()}
+            index.unique_token_ids_set = set()
         return cls(about["n_items"], legs, about["weights"])
 
 

@@ -6,20 +6,26 @@ read differently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from pydantic import Field
 
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
-from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData
+from pipelines.meaning import Meaning
+from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
+from pipelines.rounded_vectors import RoundedVectors
 from pipelines.search.encoding import ENCODER, Additions, QueryEncoder
-from pipelines.storage import read_array, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 from pipelines.tuning import saved
+
+KEPT_VECTORS = 10_000
+"""Vectors of recent queries; 1.5 kB each at 384 numbers."""
 
 
 class TunedTextConfig(ModelConfig):
@@ -28,14 +34,12 @@ class TunedTextConfig(ModelConfig):
     reach: int = Field(100, ge=1, description="items of a list that nothing but their meaning brings in")
 
 
-class TunedText(FittedModel):
-    """Unit vectors of the items and an encoder of queries; no opinion on items without text, nor without a query."""
-
-    by_meaning: ClassVar[bool] = True
+class TunedText(Meaning):
+    """Vectors of the items and an encoder of queries of its own."""
 
     def __init__(
         self,
-        vectors: np.ndarray,
+        vectors: RoundedVectors,
         encoder: Path,
         versions: Mapping[str, Additions],
         config: TunedTextConfig,
@@ -43,32 +47,23 @@ class TunedText(FittedModel):
         """Put parts together.
 
         Args:
-            vectors: float16 ``[n_items, d]``, zero rows for items without text.
+            vectors: of the items, zero rows for those without text.
             encoder: folder of the graph; read with the first query.
             versions: of ``tuning.saved``.
             config: of the kind.
         """
-        super().__init__(len(vectors))
-        self._vectors = vectors
+        super().__init__(vectors, reach=config.reach)
         self._folder = encoder
         self._versions = dict(versions)
         self._config = config
-        self._encoder = QueryEncoder(encoder, versions[saved.ALL])
-        self._single = np.asarray(vectors, np.float32)
-        self._without_text = ~self._single.any(axis=1)
+        self._encode = _encoding(QueryEncoder(encoder, versions[saved.ALL]))
         self._judging: dict[int, TunedText] = {}
 
-    def score_all(self, context: Context) -> np.ndarray:
-        """Cosines, float32 ``[n_items]``, -1 to 1."""
+    def asked(self, context: Context) -> np.ndarray | None:
+        """The query's text, encoded anew."""
         if context.query is None or not context.query.text:
-            return np.full(self.n_items, np.nan, np.float32)
-        scores: np.ndarray = self._single @ self._encoder.encode(context.query.text)
-        scores[self._without_text] = np.nan
-        return scores
-
-    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
-        """Like everybody's, but no more than the nearest: every item has some cosine with every query."""
-        return super().propose(context, min(n, self._config.reach), allowed)
+            return None
+        return self._encode(context.query.text)
 
     def judging(self, fold: int) -> FittedModel:
         """The same with the version that learned nothing of a part of the queries; itself where there is none."""
@@ -76,13 +71,13 @@ class TunedText(FittedModel):
             return self
         if fold not in self._judging:
             found = copy(self)
-            found._encoder = QueryEncoder(self._folder, self._versions[str(fold)])  # noqa: SLF001 - of its own kind
+            found._encode = _encoding(QueryEncoder(self._folder, self._versions[str(fold)]))  # noqa: SLF001 - own kind
             self._judging[fold] = found
         return self._judging[fold]
 
     def save(self, folder: Path) -> None:
-        """Write ``vectors.npy``, ``tuned_text.json``, and ``tuned/`` as ``tuning.saved`` has it."""
-        write_arrays(folder, {"vectors": self._vectors})
+        """Write the vectors, ``tuned_text.json``, and ``tuned/`` as ``tuning.saved`` has it."""
+        self._vectors.save(folder)
         write_json(folder / "tuned_text.json", self._config.model_dump())
         (folder / "tuned").mkdir()
         saved.write(folder / "tuned", self._folder, self._versions, {})
@@ -92,7 +87,12 @@ class TunedText(FittedModel):
         """Read what :meth:`save` wrote."""
         config = TunedTextConfig(**read_json(folder / "tuned_text.json"))
         tuned = folder / "tuned"
-        return cls(read_array(folder / "vectors.npy"), tuned / ENCODER, saved.read(tuned), config)
+        return cls(RoundedVectors.load(folder), tuned / ENCODER, saved.read(tuned), config)
+
+
+def _encoding(encoder: QueryEncoder) -> Callable[[str], np.ndarray]:
+    """Its vectors; those of recent queries are kept, as the reader of queries keeps those of the untuned encoder."""
+    return functools.lru_cache(KEPT_VECTORS)(encoder.encode)
 
 
 def refusing(features: FeatureState) -> str | None:
@@ -101,12 +101,12 @@ def refusing(features: FeatureState) -> str | None:
 
 
 def fit(config: TunedTextConfig, data: TrainingData, *, seed: int) -> TunedText:
-    """Take the item texts' vectors and the tuned encoder as they are."""
+    """Round the item texts' vectors, and take the tuned encoder as it is."""
     del seed  # the stage `tune` has drawn what there was to draw
     tuned = data.features.tuned
     assert data.features.text is not None  # noqa: S101 - the kind needs it
     assert tuned is not None  # noqa: S101 - the kind refuses without
-    return TunedText(np.asarray(data.features.text), tuned / ENCODER, saved.read(tuned), config)
+    return TunedText(RoundedVectors.of(np.asarray(data.features.text)), tuned / ENCODER, saved.read(tuned), config)
 
 
 KIND = Kind(

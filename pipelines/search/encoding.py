@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -31,12 +30,10 @@ DOWN, UP = "down", "up"
 Additions = Mapping[str, np.ndarray]
 """``down`` float32 ``[p, d, heads · r]`` and ``up`` float32 ``[p, r, d / heads]``: what is added to product p of the
 network; query and value of every layer's attention in turn, of rank r in each head."""
-KEPT_VECTORS = 10_000
-"""Vectors of recent queries that are kept in memory; 1.5 kB each at 384 numbers."""
 
 
 class QueryEncoder:
-    """Thread-safe; the session is opened at the first query, in whatever process asks."""
+    """Thread-safe; the session is opened at the first query, in whatever process asks. Keeps no vector: callers do."""
 
     def __init__(self, folder: Path, additions: Additions | None = None) -> None:
         """Name the files.
@@ -54,7 +51,6 @@ class QueryEncoder:
         self._folder = folder
         self._additions = dict(additions or {})
         self._about: dict[str, Any] = read_json(folder / ABOUT)
-        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -87,15 +83,7 @@ class QueryEncoder:
         One text a call: the shape of a batch would change the last bits, and so would its neighbours.
         """
         with self._lock:
-            found = self._kept.get(text)
-            if found is not None:
-                self._kept.move_to_end(text)
-                return found
             tokenizer, session = self._tokenizer, self._session
         ids = np.array([tokenizer.encode(text).ids], np.int64)
         vector: np.ndarray = session.run(None, {"ids": ids, "at": np.arange(ids.shape[1]), **self._additions})[0][0]
-        with self._lock:
-            self._kept[text] = vector
-            if len(self._kept) > KEPT_VECTORS:
-                self._kept.popitem(last=False)
         return vector

@@ -6,13 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from pipelines.errors import ArtifactError
 from pipelines.features import history
 from pipelines.features.definitions import USER, USER_ITEM
 from pipelines.features.lookup import LiveEvent, update
-from pipelines.features.state import FeatureState, UserHistory
+from pipelines.features.state import CATALOG, FeatureState, UserHistory
 from tests.conformance import worlds
 
 ITEMS = ("a", "b", "c", "d")
@@ -135,3 +139,28 @@ def test_a_saved_and_loaded_state_is_the_same(tmp_path: Path) -> None:
     same(copy.history(7), features.history(7))
     for name, values in features.items.items():
         np.testing.assert_array_equal(copy.items[name], values)
+    assert copy.catalog.equals(features.catalog, check_metadata=False)
+
+
+def test_a_catalogue_that_was_read_lies_in_its_file_and_not_in_memory(tmp_path: Path) -> None:
+    features = worlds.two_tastes(tmp_path / "tables")
+    (tmp_path / "saved").mkdir()
+    features.save(tmp_path / "saved")
+    before = pa.total_allocated_bytes()
+    copy = FeatureState.load(tmp_path / "saved")
+    assert pa.total_allocated_bytes() - before < copy.catalog.nbytes
+
+
+def test_a_catalogue_of_an_earlier_version_is_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    features = worlds.two_tastes(tmp_path / "tables")
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    features.save(saved)
+    (saved / CATALOG).write_bytes((saved / CATALOG).read_bytes()[:100])
+    with pytest.raises(ArtifactError, match=r"catalog\.arrow is damaged"):
+        FeatureState.load(saved)
+    (saved / CATALOG).unlink()
+    with pytest.raises(ArtifactError, match=r"catalog\.arrow does not exist"):
+        FeatureState.load(saved)
+    pq.write_table(features.catalog, saved / "catalog.parquet", compression="zstd")
+    assert FeatureState.load(saved).catalog.equals(features.catalog)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.inner_product import HEAD, InnerProducts
-from pipelines.model_api import best, first_allowed
+from pipelines.model_api import best, first_allowed, leading
 
 
 def plainly_best(scores: np.ndarray, n: int, allowed: np.ndarray) -> np.ndarray:
@@ -39,6 +39,7 @@ def test_the_best_are_those_of_a_full_sort_with_ties_by_lower_code(
     found = best(scores, n, allowed)
     np.testing.assert_array_equal(found.codes, plainly_best(scores, n, allowed))
     np.testing.assert_array_equal(found.scores, scores[found.codes])
+    np.testing.assert_array_equal(np.sort(leading(scores, n, allowed)), np.sort(found.codes))
     np.testing.assert_array_equal(best(scores, n).codes, plainly_best(scores, n, np.ones(n_items, np.bool_)))
 
 

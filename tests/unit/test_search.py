@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import exploration
+from pipelines import exploration, query_reader
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
@@ -19,6 +19,7 @@ from pipelines.fusion.query_features import blended, query_part
 from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context, TrainingData
 from pipelines.models import bm25, text
+from pipelines.query_reader import QueryReader
 from pipelines.ranking import Filter, RankRequest
 from pipelines.search.query import Query
 from tests.conformance import worlds
@@ -159,6 +160,38 @@ def test_a_slip_is_corrected_and_the_answer_says_what_was_searched_for(bundle: B
     assert ranking.rewritten_query == "running shoes"
     assert ranking.items[0].id == "shoe"
     assert careful.rank(RankRequest(surface=Surface.SEARCH, query="running"), careful.history()).rewritten_query is None
+
+
+class Counting(Meaning):
+    """Notes what it encoded."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def encode(self, plain: str) -> np.ndarray:
+        self.encoded.append(plain)
+        return super().encode(plain)
+
+
+def test_a_query_that_comes_again_is_not_encoded_again_until_others_have_pushed_it_out(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_reader, "KEPT", 2)
+    encoder = Counting()
+    reader = QueryReader(bundle.features, bundle.catalogue, encoder)  # type: ignore[arg-type]
+    first = reader.read("Tea  CUP")
+    assert reader.read("tea cup") is first
+    for asked in ("mug", "tea cup", "shoe", "tea cup", "mug"):
+        assert reader.read(asked).text == asked
+    assert encoder.encoded == ["tea cup", "mug", "shoe", "mug"]
+
+
+def test_a_corrected_query_is_not_taken_for_the_one_that_was_typed_right(bundle: Bundle) -> None:
+    spelt = replace(bundle.features, words={"running": 2, "shoes": 2})
+    reader = QueryReader(spelt, bundle.catalogue, Meaning())  # type: ignore[arg-type]
+    for _ in range(2):
+        assert reader.read("running shoes").rewritten is None
+        assert reader.read("runing shoes").rewritten == "running shoes"
 
 
 def test_a_member_that_fails_leaves_a_list_of_the_others(bundle: Bundle) -> None:

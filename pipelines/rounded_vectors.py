@@ -1,0 +1,85 @@
+"""Inner products with vectors kept as bytes: a quarter of the memory that float32 needs, and sums that are exact.
+
+A vector v becomes integers k = rint(v / s) from -127 to 127 with a scale s = max|v| / 127 of its own (symmetric linear
+quantisation, Jacob et al. 2018, arXiv:1712.05877, section 2.1, with zero point 0). Then u . v is about
+s_u s_v (k_u . k_v). The inner sum is one of integers, which no order of summation and no width of registers changes:
+a row scores the same to the bit among all rows, among a few, and on another machine.
+
+Every coordinate is off by at most s / 2. With u' and v' as rounded, u . v - u' . v' = u . (v - v') + v' . (u - u'), so
+the product is off by at most (s_v |u|_1 + s_u |v'|_1) / 2. For unit vectors of 384 numbers that is about .03; errors of
+many coordinates cancel, so that .0005 is usual (root mean square) and .003 the most among 43,000 drawn at random.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from pipelines.storage import read_array, write_arrays
+
+LARGEST = 127
+"""Of the integers, either sign; -128 is left out, so that a vector and its opposite are opposite."""
+
+
+class RoundedVectors(NamedTuple):
+    """Rows of int8 with their scales.
+
+    Attributes:
+        codes: int8 ``[n, d]``.
+        scales: float32 ``[n]``; NaN: a row of zeros, which has no direction to compare.
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Self:
+        """Round float vectors ``[n, d]``."""
+        codes, scales = rounded(vectors)
+        return cls(codes, np.where(scales > 0, scales, np.float32(np.nan)))
+
+    def products(self, vector: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Inner products with a vector that is rounded likewise, float32, one a row; NaN: a row of zeros.
+
+        Args:
+            vector: float ``[d]``.
+            rows: int64 ``[m]``, or None for all.
+        """
+        codes, scales = (self.codes, self.scales) if rows is None else (self.codes[rows], self.scales[rows])
+        if not codes.size:
+            return np.full(len(codes), np.nan, np.float32)
+        asked, scale = rounded(vector[None])
+        found: np.ndarray = np.multiply(integer_products(asked, codes), scales * scale, dtype=np.float32)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write ``codes.npy`` and ``scales.npy``."""
+        write_arrays(folder, {"codes": self.codes, "scales": self.scales})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote, memory-mapped; ``vectors.npy`` of an earlier version is rounded."""
+        if not (folder / "codes.npy").exists() and (folder / "vectors.npy").exists():
+            return cls.of(read_array(folder / "vectors.npy"))
+        return cls(read_array(folder / "codes.npy"), read_array(folder / "scales.npy"))
+
+
+def rounded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integers int8 ``[n, d]`` and scales float32 ``[n]`` of float vectors ``[n, d]``; scale 0 for a row of zeros."""
+    values = np.asarray(vectors, np.float32)
+    scales = np.abs(values).max(axis=1, initial=0) / np.float32(LARGEST)
+    codes = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
+    return codes.astype(np.int8), scales
+
+
+def integer_products(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Exact inner products of int8 ``[1, d]`` with each row of int8 ``[n, d]``, float64 ``[n]``.
+
+    The library sums in int32, far from its end: 127 * 127 * d reaches it with 133,000 numbers a vector. float64 holds
+    every one of these integers, and so does float32 (up to 2^24) with 1,040 numbers a vector or fewer.
+    """
+    import simsimd  # with the first query: a bundle that does not search needs it not
+
+    return np.asarray(simsimd.cdist(one, many, "dot")).reshape(len(many))
