@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections import OrderedDict
 
 import numpy as np
 
@@ -35,7 +37,8 @@ class QueryReader:
         self._features = features
         self._catalogue = catalogue
         self._encoder = encoder
-        self._understood = functools.lru_cache(KEPT)(self._analysed)
+        self._kept: OrderedDict[tuple[str, str | None], Query] = OrderedDict()
+        self._lock = threading.Lock()
 
     def read(self, text: str) -> Query:
         """What was typed, its slips corrected, analysed as the catalogue was."""
@@ -50,6 +53,20 @@ class QueryReader:
     def suggestions(self, typed: str, n: int) -> list[Suggestion]:
         """What to offer while somebody types, the most likely first."""
         return self._suggester.complete(typed, n)
+
+    def _understood(self, plain: str, rewritten: str | None) -> Query:
+        # not functools.lru_cache around a method: that is a cycle, and a service freezes what the collector may free
+        key = plain, rewritten
+        with self._lock:
+            if (known := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return known
+        found = self._analysed(plain, rewritten)
+        with self._lock:
+            self._kept[key] = found
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
 
     def _analysed(self, plain: str, rewritten: str | None) -> Query:
         vector = self._encoder.encode(plain) if self._encoder is not None and plain else None

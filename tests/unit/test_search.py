@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +186,19 @@ def test_a_query_that_comes_again_is_not_encoded_again_until_others_have_pushed_
     for asked in ("mug", "tea cup", "shoe", "tea cup", "mug"):
         assert reader.read(asked).text == asked
     assert encoder.encoded == ["tea cup", "mug", "shoe", "mug"]
+
+
+def test_a_bundle_that_nobody_holds_is_gone_without_the_collector_which_a_service_freezes(bundle: Bundle) -> None:
+    mine = replace(bundle.features)
+    loaded = Bundle(bundle.manifest, mine, bundle.members, bundle.fusion, bundle.encoder)
+    loaded.rank(RankRequest(surface=Surface.SEARCH, query="tea cup"), loaded.history())
+    features = weakref.ref(mine)
+    gc.disable()
+    try:
+        del mine, loaded
+        assert features() is None
+    finally:
+        gc.enable()
 
 
 def test_a_corrected_query_is_not_taken_for_the_one_that_was_typed_right(bundle: Bundle) -> None:
