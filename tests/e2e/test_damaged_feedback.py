@@ -17,7 +17,7 @@ from pipelines.actions.runs.whole import run_whole
 from pipelines.champion import Pointer
 from pipelines.replay.log import Order, midnight
 from pipelines.storage import read_json
-from tests.e2e import november
+from tests.e2e import real_days
 from tests.e2e.airflow import clone
 from tests.e2e.server import Server, serving
 
@@ -35,7 +35,7 @@ def shuffled(orders: list[Order]) -> list[Order]:
 
 def bot(item: str, hour: int) -> list[dict[str, object]]:
     """One visitor who buys one product thousands of times within an hour."""
-    start = midnight(november.WEEKS[0][-1]) + timedelta(hours=hour)
+    start = midnight(real_days.weeks(real_days.NOVEMBER)[0][-1]) + timedelta(hours=hour)
     return [
         {
             "event_type": "purchase-complete",
@@ -57,7 +57,7 @@ class Loop:
     def turn(self, name: str) -> Outcome:
         """Collect all there is, then run under a name."""
         url = f"sqlite:///{self.checkout / 'var' / 'events' / 'events.db'}"
-        collect(home=self.checkout, url=url, now=midnight(november.PERIOD.end))
+        collect(home=self.checkout, url=url, now=midnight(real_days.NOVEMBER.end))
         return run_whole(Run(self.checkout, name), self.checkout, say=print)
 
     def failed(self, name: str) -> set[str]:
@@ -90,12 +90,12 @@ def test_honest_feedback_is_learned_from_bots_are_quarantined_and_shuffled_items
 ) -> None:
     monkeypatch.chdir(root)
     checkout = clone(root, tmp_path / "clone")
-    log = november.lay(root, checkout, tmp_path)
+    log = real_days.lay(root, checkout, tmp_path, real_days.NOVEMBER)
     monkeypatch.setenv("FUSELINE_HOME", str(checkout))
-    loop, (honest, later) = Loop(checkout), november.WEEKS
+    loop, (honest, later) = Loop(checkout), real_days.weeks(real_days.NOVEMBER)
     assert loop.turn("first").promoted
     with serving(checkout, FUSELINE_REPLAY="1") as service:
-        november.play(service, log.orders, honest)
+        real_days.play(service, log.orders, honest)
         outcome = loop.turn("honest")
         assert outcome.promoted, outcome
         learned = loop.serves
@@ -108,8 +108,8 @@ def test_honest_feedback_is_learned_from_bots_are_quarantined_and_shuffled_items
 
         damaged = shuffled([order for day in later for order in log.orders.get(day, ())])
         days = {day: [order for order in damaged if order.event_time.date() == day] for day in later}
-        november.play(service, days, later)
+        real_days.play(service, days, later)
         outcome = loop.turn("after t2")
         assert not outcome.promoted, outcome
         assert "newest_week.recommend" in loop.failed("after t2")
-        assert (loop.serves, november.version(service)) == (kept, str(kept.version))
+        assert (loop.serves, real_days.version(service, real_days.NOVEMBER)) == (kept, str(kept.version))

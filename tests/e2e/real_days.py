@@ -14,22 +14,28 @@ from pipelines.replay.log import Log, Order, Period, midnight, write_export
 from pipelines.replay.shop import Shop, Shown
 from tests.e2e.server import Server
 
-PERIOD = Period(date(2010, 11, 3), date(2010, 11, 17))
-WEEKS = ([*PERIOD.days()][:7], [*PERIOD.days()][7:])
+AUTUMN = Period(date(2010, 10, 20), date(2010, 11, 3))
+NOVEMBER = Period(date(2010, 11, 3), date(2010, 11, 17))
 
 
-def lay(root: Path, checkout: Path, aside: Path) -> Log:
-    """Give a clone the export of the morning on which the period begins; the log of the period.
+def weeks(period: Period) -> list[list[date]]:
+    """Its days, seven by seven."""
+    days = [*period.days()]
+    return [days[start : start + 7] for start in range(0, len(days), 7)]
+
+
+def lay(root: Path, checkout: Path, aside: Path, period: Period) -> Log:
+    """Give a clone the export of the morning on which a period begins; the log of the period.
 
     The working directory must be ``root``, below which the shipped export lies.
     """
     data = parameters.load(root / "params.yaml").data
     ingest.ingest(snapshot.take(data, home=aside, root=root), data, home=aside, artifacts=aside / "log")
-    write_export(aside / "log" / "canonical", checkout / "shop", start=PERIOD.start)
+    write_export(aside / "log" / "canonical", checkout / "shop", start=period.start)
     values = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     values["data"] |= {"adapter": "shop", "path": "shop", "as_of": None}
     (checkout / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    return Log.read(aside / "log" / "canonical", PERIOD, target="purchase-complete")
+    return Log.read(aside / "log" / "canonical", period, target="purchase-complete")
 
 
 def play(service: Server, orders: Mapping[date, Sequence[Order]], days: Sequence[date]) -> int:
@@ -44,11 +50,11 @@ def play(service: Server, orders: Mapping[date, Sequence[Order]], days: Sequence
     return counted
 
 
-def version(service: Server) -> str | None:
+def version(service: Server, period: Period) -> str | None:
     """What the service answers with; None while it has no bundle.
 
     Asked at the period's first instant: a list shown by the wall clock would be the newest of what is collected.
     """
-    asked = {"explore": False, "event_time": midnight(PERIOD.start).isoformat()}
+    asked = {"explore": False, "event_time": midnight(period.start).isoformat()}
     status, answer, _ = service.ask("POST", "/v1/recommend", asked)
     return str(answer["model_version"]) if status == 200 else None
