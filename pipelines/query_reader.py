@@ -94,5 +94,11 @@ class QueryReader:
         titles = self._features.catalog["title"].take(best).to_pylist()
         items = zip(self._features.item_ids.ids(best.tolist()), titles, strict=True)
         brands, categories = dict(counts["brand"]), dict(counts["category"])
-        offered = entries(brands=brands, categories=categories, phrases=self._features.phrases, items=items)
+        offered = entries(
+            brands=brands,
+            categories=categories,
+            phrases=self._features.phrases,
+            searched=self._features.searched,
+            items=items,
+        )
         return Suggester(offered, self._speller)

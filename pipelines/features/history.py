@@ -21,6 +21,7 @@ from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
 from pipelines.search import phrases, spelling
+from pipelines.search.analysis import normalised
 from pipelines.search.documents import written
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
@@ -33,6 +34,9 @@ NEW_BUYER_DAYS = 28
 
 NAMING = ("title", "brand", "category")
 """Columns of the catalogue whose words are spelt with care."""
+
+SUGGESTED_AFTER, MOST_SUGGESTED = 5, 20_000
+"""So many people must have searched for something before it is suggested to others: what one types may be private."""
 
 TYPES = {"user": np.int32, "item": np.int32, "time": np.int64, "event": np.int64}
 """Of what is read of the log; everything else is float32."""
@@ -57,7 +61,7 @@ def build(
         strengths: weight per positive event type.
         text: vectors of item texts, or None without an encoder.
         language: of the item texts, see :class:`FeatureState`.
-        suggesting: whether to count the catalogue's phrases, which only a bundle needs.
+        suggesting: whether to count what may be suggested while somebody types, which only a bundle needs.
     """
     with frames.engine() as connection:
         rows = connection.create_table("rows", as_of(frames.read(connection, tables / "interactions.parquet"), time))
@@ -81,6 +85,7 @@ def build(
         user_values = _dense(by_user.to_pyarrow(), "user", USER, len(user_ids))
         attributes = frames.read(connection, tables / "users.parquet").to_pyarrow()
         n_searches = int(rows["query"].count().to_pyarrow().as_py())
+        searched = _searched(rows) if suggesting else {}
     bought = user_items.aggregates["bought"]
     for name, least in (("buyers", 1), ("repeat_buyers", 2)):
         counted = np.bincount(user_items.items[bought >= least], minlength=len(item_ids))
@@ -106,6 +111,7 @@ def build(
         n_searches=n_searches,
         words=_words(catalog),
         phrases=phrases.counted(filter(None, catalog["title"].to_pylist())) if suggesting else {},
+        searched=searched,
         interactions=tables / "interactions.parquet",
     )
 
@@ -208,6 +214,19 @@ def chosen_after_searches(
         found = once.group_by(["key", "item"]).aggregate(evidence=once.evidence.sum())
         table = found.order_by(["key", "item"]).to_pyarrow()
     return table["key"].to_pylist(), table["item"].to_numpy().astype(np.int64), table["evidence"].to_numpy()
+
+
+def _searched(rows: ir.Table) -> dict[str, int]:
+    """Normalised queries after which at least :data:`SUGGESTED_AFTER` histories chose something; and how many did."""
+    asked = rows.filter(rows["query"].notnull() & rows.history_id.notnull())
+    typed = asked.select("query").distinct().to_pyarrow()["query"].to_pylist()
+    keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([normalised(one) for one in typed], pa.string())}
+    named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
+    joined = asked.inner_join(named, asked["query"] == named.typed).select("key", "history_id")
+    counted = joined.group_by("key").aggregate(people=joined.history_id.nunique())
+    enough = counted.filter(counted.people >= SUGGESTED_AFTER)
+    table = enough.order_by([ibis.desc("people"), "key"]).limit(MOST_SUGGESTED).to_pyarrow()
+    return dict(zip(table["key"].to_pylist(), table["people"].to_pylist(), strict=True))
 
 
 def _codes(ids: IdIndex, name: str) -> pa.Table:

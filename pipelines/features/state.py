@@ -91,6 +91,7 @@ class FeatureState:
         n_searches: interactions that say what was searched for before.
         words: the words of the catalogue and how often each occurs, of ``spelling.counted``; empty where nobody types.
         phrases: the phrases of its titles and how often each occurs, of ``phrases.counted``; empty likewise.
+        searched: what people searched for and then chose something, and how many did; empty likewise.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
             through ``history.interactions``, which cuts. None in a bundle.
         tuned: folder of the tuned encoder of queries as of the instant (``tuning.saved``). None in a bundle.
@@ -115,6 +116,7 @@ class FeatureState:
     words: dict[str, int] = field(default_factory=dict)
     n_searches: int = 0
     phrases: dict[str, int] = field(default_factory=dict)
+    searched: dict[str, int] = field(default_factory=dict)
     interactions: Path | None = None
     tuned: Path | None = None
     encoder: Path | None = None
@@ -157,6 +159,7 @@ class FeatureState:
             write_arrays(folder / "text", {"vectors": self.text})
         write_json(folder / "words.json", self.words)
         write_json(folder / "phrases.json", self.phrases)
+        write_json(folder / "searched.json", self.searched)
         write_json(
             folder / "state.json",
             {
@@ -208,6 +211,7 @@ class FeatureState:
             n_searches=about.get("n_searches", 0),
             words=_counts(folder / "words.json"),
             phrases=_counts(folder / "phrases.json"),
+            searched=_counts(folder / "searched.json"),
             interactions=interactions,
             tuned=tuned,
             encoder=encoder,

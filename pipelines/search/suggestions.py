@@ -66,20 +66,32 @@ def entries(
     brands: Mapping[str, int],
     categories: Mapping[str, int],
     phrases: Mapping[str, int],
+    searched: Mapping[str, int],
     items: Iterable[tuple[str, str]],
 ) -> Iterator[tuple[Suggestion, float]]:
     """Everything that may be offered, with its weight; of equal texts the first is kept.
 
+    What people searched for comes before what the catalogue is made of (most popular completion: Bar-Yossef and Kraus
+    2011, "Context-Sensitive Query Auto-Completion", section 3); a brand or category that they searched for stays one.
+
     Args:
         brands: and how many items each has.
         categories: paths, likewise; the last part of a path is what is typed.
-        phrases: what people type, and how often: phrases of the titles, or queries.
+        phrases: of the titles, and in how many each stands.
+        searched: queries, and how many people typed each.
         items: id and title, what sells best first. An item comes after everything else.
     """
-    yield from ((Suggestion(name, Kind.BRAND, name), float(n)) for name, n in brands.items())
+    most = max([*brands.values(), *categories.values(), *phrases.values()], default=0)
+    people = {folded(text): most + n for text, n in searched.items()}
+
+    def weight(text: str, n: int) -> float:
+        return float(people.get(folded(text), n))
+
+    yield from ((Suggestion(name, Kind.BRAND, name), weight(name, n)) for name, n in brands.items())
     for path, n in sorted(categories.items(), key=lambda one: -one[1]):
-        yield Suggestion(path.split(CATEGORY_PATH)[-1], Kind.CATEGORY, path), float(n)
-    yield from ((Suggestion(text, Kind.QUERY), float(n)) for text, n in phrases.items())
+        leaf = path.split(CATEGORY_PATH)[-1]
+        yield Suggestion(leaf, Kind.CATEGORY, path), weight(leaf, n)
+    yield from ((Suggestion(text, Kind.QUERY), weight(text, n)) for text, n in [*searched.items(), *phrases.items()])
     for place, (item, title) in enumerate(items):
         yield Suggestion(title, Kind.ITEM, item), 1.0 / (place + 1)
 

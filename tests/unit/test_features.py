@@ -164,3 +164,18 @@ def test_a_catalogue_of_an_earlier_version_is_read_and_a_damaged_one_is_named(tm
         FeatureState.load(saved)
     pq.write_table(features.catalog, saved / "catalog.parquet", compression="zstd")
     assert FeatureState.load(saved).catalog.equals(features.catalog)
+
+
+def test_a_search_is_counted_by_people_and_by_none_before_five_made_it(tmp_path: Path) -> None:
+    rows = [worlds.row(f"u{n}", "a", 1 + n, query=("Red  Mug", "red mug")[n % 2]) for n in range(6)]
+    rows += [worlds.row("u0", "b", 20 + n, query="my own address 7") for n in range(30)]
+    rows += [worlds.row(f"u{n}", "a", 50 + n, query="four people") for n in range(4)]
+    rows += [worlds.row(None, "a", 60 + n, f"e{n}", query="nobody") for n in range(9)]
+    tables = worlds.write(tmp_path / "tables", rows, [worlds.product(item) for item in ITEMS])
+    about = {"target": worlds.PURCHASE, "strengths": worlds.STRENGTHS, "text": None}
+    state = history.build(tables, worlds.NOW, **about, suggesting=True)  # type: ignore[arg-type]
+    assert state.searched == {"red mug": 6}
+    (tmp_path / "state").mkdir()
+    state.save(tmp_path / "state")
+    assert FeatureState.load(tmp_path / "state").searched == state.searched
+    assert worlds.state(tables).searched == {}

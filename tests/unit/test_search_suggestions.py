@@ -17,7 +17,7 @@ ITEMS = [("m1", "Coffee mug with a very small handle"), ("m2", "Mug, red"), ("p9
 
 @pytest.fixture(scope="module")
 def suggester() -> Suggester:
-    offered = entries(brands=BRANDS, categories=CATEGORIES, phrases=PHRASES, items=ITEMS)
+    offered = entries(brands=BRANDS, categories=CATEGORIES, phrases=PHRASES, searched={}, items=ITEMS)
     return Suggester(offered, Speller(WORDS, Analyzer()))
 
 
@@ -85,3 +85,15 @@ def test_whatever_is_typed_there_is_an_answer(suggester: Suggester, typed: str) 
 
 def test_the_same_text_is_offered_once(suggester: Suggester) -> None:
     assert [one for one in texts(suggester, "", MOST) if folded(one) == folded("Kiln & Co")] == ["Kiln & Co"]
+
+
+def test_what_people_searched_for_comes_before_what_the_catalogue_is_made_of_and_keeps_its_kind() -> None:
+    searched = {"coffee to go": 5, "mug tree": 8, "mugs": 7}
+    offered = entries(brands=BRANDS, categories=CATEGORIES, phrases=PHRASES, searched=searched, items=ITEMS)
+    suggester = Suggester(offered, Speller(WORDS, Analyzer()))
+    assert suggester.complete("mug", 3) == [
+        Suggestion("mug tree", Kind.QUERY),
+        Suggestion("Mugs", Kind.CATEGORY, "Kitchen > Mugs"),
+        Suggestion("coffee mug", Kind.QUERY),
+    ]
+    assert texts(suggester, "coffee")[:2] == ["coffee to go", "coffee mug"]
