@@ -13,11 +13,11 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from pipelines.contracts import MULTI_CATEGORY, Surface
-from pipelines.features.state import FeatureState
+from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
 from pipelines.search.analysis import Analyzer
 from pipelines.search.choices import Choices
+from pipelines.search.documents import first_categories
 from pipelines.storage import read_array, read_json, write_arrays, write_json
 
 
@@ -62,19 +62,12 @@ class CategoryPrior(FittedModel):
         return cls(Choices.load(folder), read_array(folder / "items" / "category.npy"), config)
 
 
-def categories(features: FeatureState) -> tuple[np.ndarray, int]:
-    """Number of each item's first category, int32 ``[n_items]``, -1 without one; and how many there are."""
-    paths = [(value or "").split(MULTI_CATEGORY)[0].strip() for value in features.catalog["category"].to_pylist()]
-    number = {path: place for place, path in enumerate(sorted(set(paths) - {""}))}
-    return np.array([number.get(path, -1) for path in paths], np.int32), len(number)
-
-
 def fit(config: CategoryPriorConfig, data: TrainingData, *, seed: int) -> CategoryPrior:
     """Count what was chosen after each search by category; a person counts once for a query and a category."""
     from pipelines.features import history  # the table engine, which a service has not
 
     del seed  # nothing is drawn
-    category, n_categories = categories(data.features)
+    category, n_categories = first_categories(data.features.catalog)
     key = Analyzer(data.features.language).key
     keys, codes, evidence = history.chosen_after_searches(data.features, key, days=config.days, of=category)
     return CategoryPrior(Choices.of(n_categories, keys, codes, evidence), category, config)

@@ -1,10 +1,11 @@
-"""What is written about each item, as lexical search and spelling read it."""
+"""What the catalogue says of each item, as search reads it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
@@ -17,6 +18,13 @@ def written(catalog: pa.Table, fields: Sequence[str]) -> list[str]:
     """
     columns = [[_plain(name, value) for value in catalog[name].to_pylist()] for name in fields]
     return [" \n ".join(filter(None, row)) for row in zip(*columns, strict=True)]
+
+
+def first_categories(catalog: pa.Table) -> tuple[np.ndarray, int]:
+    """Number of each item's first category, int32 ``[n_items]``, -1 without one; and how many there are."""
+    paths = [(value or "").split(MULTI_CATEGORY)[0].strip() for value in catalog["category"].to_pylist()]
+    number = {path: place for place, path in enumerate(sorted(set(paths) - {""}))}
+    return np.array([number.get(path, -1) for path in paths], np.int32), len(number)
 
 
 def _plain(name: str, value: str | None) -> str:

@@ -18,9 +18,10 @@ from pipelines.fusion.convex import Convex
 from pipelines.fusion.query_features import query_part
 from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context, FittedModel, TrainingData, available
-from pipelines.models import bm25, category_prior, click_graph
+from pipelines.models import bm25, category_prior, click_graph, demand_prior
 from pipelines.models.category_prior import CategoryPrior, CategoryPriorConfig
 from pipelines.models.click_graph import ClickGraph, ClickGraphConfig
+from pipelines.models.demand_prior import DemandPrior, DemandPriorConfig
 from pipelines.search.analysis import Analyzer
 from pipelines.search.query import Query
 from tests.conformance import worlds
@@ -44,6 +45,10 @@ def prior(features: FeatureState) -> CategoryPrior:
 
 def graph(features: FeatureState) -> ClickGraph:
     return click_graph.fit(ClickGraphConfig(prior=PRIOR), TrainingData(features), seed=0)
+
+
+def demand(features: FeatureState) -> DemandPrior:
+    return demand_prior.fit(DemandPriorConfig(prior=PRIOR, likeness=0.6), TrainingData(features), seed=0)
 
 
 def scores(model: FittedModel, text: str) -> dict[str, float]:
@@ -90,10 +95,10 @@ def test_no_visitor_moves_any_item_by_more_than_the_bound(
     spammed = [worlds.row("spammer", item, NOW, f"s{n}", query=query) for n, (query, item) in enumerate(spam)]
     folder = tmp_path_factory.mktemp("graph")
     without, moved = state(folder / "without", honest), state(folder / "with", [*honest, *spammed])
-    for fit in (graph, prior):
+    for fit, bound in ((graph, 1 / (PRIOR + 1)), (prior, 1 / (PRIOR + 1)), (demand, 2 / (PRIOR + 1))):
         before, after = scores(fit(without), "tea cup"), scores(fit(moved), "tea cup")
         for item in ITEMS:
-            assert np.nan_to_num(after[item]) - np.nan_to_num(before[item]) <= 1 / (PRIOR + 1) + 1e-6
+            assert np.nan_to_num(after[item]) - np.nan_to_num(before[item]) <= bound + 1e-6
 
 
 def test_a_query_of_nearly_the_same_words_is_helped_too_and_another_is_not(tmp_path: Path) -> None:
@@ -109,6 +114,24 @@ def test_what_was_chosen_speaks_for_its_category_also_for_items_that_nobody_chos
     found = scores(prior(state(tmp_path, rows)), "tea")
     assert found["mug"] == found["cup"] == pytest.approx(2 / (PRIOR + 2), rel=1e-4)
     assert np.isnan(found["pot"])
+
+
+def test_what_sells_comes_up_in_the_category_and_at_the_price_that_people_chose_after_a_query(tmp_path: Path) -> None:
+    price = {"cheap": 1.0, "sold": 21.0, "dear": 21.0, "cup": 21.0}
+    lamps = [
+        worlds.product(item, title=item, category="Lamps", price=price[item]) for item in ("cheap", "sold", "dear")
+    ]
+    products = [*lamps, worlds.product("cup", title="cup", category="Cups", price=21.0)]
+    rows = [worlds.row(f"u{n}", "dear", NOW, query="lamp") for n in range(3)]
+    rows += [worlds.row(f"v{n}", item, 1.0, f"{item}{n}") for n in range(9) for item in ("sold", "cup", "cheap")]
+    features = worlds.state(worlds.write(tmp_path, rows, products))
+    model = demand(features)
+    found = model.score_all(Context(UserHistory.empty(), "search", Query("lamp", ("lamp",))))
+    by_item = dict(zip(features.item_ids.ids(), found.tolist(), strict=True))
+    share = 3 / (PRIOR + 3)
+    assert by_item["sold"] == pytest.approx(share, rel=1e-3)
+    assert by_item["dear"] == pytest.approx(share * (3 + PRIOR) / (9 + PRIOR), rel=1e-3)
+    assert np.isnan([by_item["cheap"], by_item["cup"]]).all()
 
 
 def test_nothing_after_the_instant_is_read(tmp_path: Path) -> None:
