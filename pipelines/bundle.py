@@ -422,7 +422,7 @@ def at_instant(artifacts: Path, instant: str) -> Bundle:
     fusion = {Surface(s): load_fusion(work.fusion(Surface(s)), about) for s, about in shipped["surfaces"].items()}
     features = FeatureState.load(work.features(instant))
     about = {**shipped, "as_of": features.time.isoformat(), "instant": instant}
-    return Bundle(about, features, members, fusion, QueryEncoder.load(work.text / ENCODER))
+    return Bundle(about, features, members, fusion, QueryEncoder.load(work.query_encoder))
 
 
 def request_for(surface: Surface, n: int) -> RankRequest:

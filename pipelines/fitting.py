@@ -10,7 +10,6 @@ from pipelines.errors import ArtifactError
 from pipelines.features.state import FeatureState
 from pipelines.model_api import FittedModel, TrainingData
 from pipelines.params import ModelEntry
-from pipelines.search.encoding import ENCODER
 from pipelines.storage import value_sha256, write_json
 from pipelines.workspace import JUDGED, SERVED, Workspace
 
@@ -72,7 +71,7 @@ def fit_member(
 
 def _state(work: Workspace, instant: str, tables: Path) -> FeatureState:
     """What may be known at an instant; judgments, which have no time, from t2 on."""
-    encoder, judgments = work.text / ENCODER, work.split / "judgments.parquet"
+    encoder, judgments = work.query_encoder, work.split / "judgments.parquet"
     return FeatureState.load(
         work.features(instant),
         interactions=tables / "interactions.parquet",

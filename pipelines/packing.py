@@ -53,8 +53,8 @@ def pack(
                 spared = shutil.ignore_patterns(FOLD_FOLDERS) if instant == SERVED else None
                 shutil.copytree(work.fusion(surface), folder / "fusion" / surface, ignore=spared)
                 surfaces[str(surface)] = read_json(folder / "fusion" / surface / CHOICE)
-        if str(Surface.SEARCH) in surfaces and (work.text / ENCODER).is_dir():
-            shutil.copytree(work.text / ENCODER, folder / ENCODER)
+        if str(Surface.SEARCH) in surfaces and (work.query_encoder).is_dir():
+            shutil.copytree(work.query_encoder, folder / ENCODER)
         for name, path in (extra or {}).items():
             shutil.copyfile(path, folder / name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())

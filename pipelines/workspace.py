@@ -41,6 +41,14 @@ class Workspace:
         return self.root / "text"
 
     @property
+    def query_encoder(self) -> Path:
+        """Folder of the encoder of queries (``search.encoding``); not there where queries cannot be encoded.
+
+        Apart from :attr:`text`, which every new product changes: what reads queries does not run again for it.
+        """
+        return self.root / "query_encoder" / "encoder"
+
+    @property
     def split(self) -> Path:
         """Folder of instants, tables cut at t2 and t3, and targets."""
         return self.root / "split"

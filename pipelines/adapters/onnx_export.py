@@ -64,7 +64,7 @@ def export(
         additions: what the vectors were made with; the graph then takes additions of this shape as inputs.
 
     Returns:
-        What ``about.json`` says: ``precision``, and ``least_cosine`` of the probes.
+        What ``about.json`` says, ``max_tokens`` and ``precision``, and ``least_cosine`` of the probes.
 
     Raises:
         ArtifactError: when even the exact graph gives other vectors.
@@ -86,9 +86,10 @@ def export(
             shutil.copyfile(exact / MODEL, folder / MODEL)
             precision = "float32"
         found = nearest if precision == "float32" else rounded
-        about = {"max_tokens": max_tokens, "precision": precision, "least_cosine": round(found, 3)}
+        # the cosine depends on the probes, and what is written must not: further probes, the same files
+        about = {"max_tokens": max_tokens, "precision": precision}
         write_json(folder / ABOUT, about)
-    return about
+    return {**about, "least_cosine": round(found, 3)}
 
 
 def write_exact(source: Path, into: Path, *, max_tokens: int, additions: Additions | None = None) -> Path:

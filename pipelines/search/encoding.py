@@ -4,7 +4,7 @@
 
     model.onnx       token ids int64 [b, t], positions int64 [t] -> unit vectors float32 [b, d]
     tokenizer.json   the model's own
-    about.json       max_tokens, dim, precision, and how near the vectors are to those of the item texts
+    about.json       max_tokens, precision
 
 A graph may have further inputs, :data:`Additions`: low-rank changes of its weights.
 """

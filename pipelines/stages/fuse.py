@@ -23,7 +23,7 @@ from pipelines.fusion.surface import CHOICE, FIRST, FOLD_FOLDERS, SHORTLISTING
 from pipelines.model_api import FittedModel
 from pipelines.params import AllParams
 from pipelines.query_reader import QueryReader
-from pipelines.search.encoding import ENCODER, QueryEncoder
+from pipelines.search.encoding import QueryEncoder
 from pipelines.search.labels import drawn, read_judgments, read_searches, without
 from pipelines.stages.running import arguments, run
 from pipelines.storage import read_json, replacing_folder, write_json
@@ -102,7 +102,7 @@ def query_lists(
         if not kept:
             continue
         fitted = load_members(params, work, members, instant)
-        encoder = QueryEncoder.load(work.text / ENCODER)
+        encoder = QueryEncoder.load(work.query_encoder)
         features = FeatureState.load(work.features(instant))
         reader = QueryReader(features, Catalogue(features), encoder)
         window = JUDGMENTS if instant == JUDGED else instant

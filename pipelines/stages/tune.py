@@ -132,7 +132,7 @@ class Tuning:
             MEANING: text.fit(text.TextConfig(), data, seed=seed),
         }
         about = {"members": {name: {"kind": name} for name in members}}
-        return Bundle(about, features, members, {}, QueryEncoder.load(self.work.text / ENCODER))
+        return Bundle(about, features, members, {}, QueryEncoder.load(self.work.query_encoder))
 
     def write(self, folders: Mapping[str, Path], labels: Mapping[str, Sequence[LabelledQuery]], *, folds: bool) -> None:
         """Tune a version for every instant, of the last also one for each part of the queries, and export them.

@@ -48,6 +48,24 @@ def test_a_new_kind_of_base_model_refits_no_other_member(graph: tuple[Stage, ...
             assert stage.member_kind is not None, stage.name
 
 
+NEW_EVERY_DAY = {
+    "artifacts/canonical",
+    "artifacts/features_served",
+    "artifacts/ingest/report.json",
+    "artifacts/snapshot/manifest.json",
+    "artifacts/split",
+    "artifacts/split/current",
+    "artifacts/text",
+}
+"""What another day of events, or another product, changes."""
+
+
+def test_one_more_day_tunes_trains_and_fuses_nothing_as_of_t2_again(graph: tuple[Stage, ...]) -> None:
+    for stage in graph:
+        if stage.kind in {"tune", "train", "fuse"}:
+            assert not NEW_EVERY_DAY & stage.deps, stage.name
+
+
 def test_actions_are_not_in_the_graph(graph: tuple[Stage, ...]) -> None:
     assert not [stage.name for stage in graph if "actions" in stage.command or "fuseline " in stage.command]
 

@@ -108,6 +108,7 @@ TEXTS = ["red shoe", "tea mug for the shoe", "unknown words", "red"]
 def test_the_exported_graph_computes_what_the_paper_says(source: Path, tmp_path: Path) -> None:
     wanted = np.stack([by_hand(source, ids_of(text)) for text in TEXTS])
     about = onnx_export.export(source, tmp_path / "encoder", max_tokens=LENGTH, probes=TEXTS, vectors=wanted)
+    assert about.pop("least_cosine") > 0.95
     assert about == read_json(tmp_path / "encoder" / "about.json")
     (tmp_path / "exact").mkdir()
     for file in (tmp_path / "encoder").iterdir():
@@ -116,6 +117,14 @@ def test_the_exported_graph_computes_what_the_paper_says(source: Path, tmp_path:
     exact = QueryEncoder(tmp_path / "exact")
     for text, vector in zip(TEXTS, wanted, strict=True):
         np.testing.assert_allclose(exact.encode(text), vector, atol=2e-6)
+
+
+def test_further_probes_change_no_file_so_that_a_new_product_refits_nothing(source: Path, tmp_path: Path) -> None:
+    for name, texts in (("few", TEXTS[:2]), ("all", TEXTS)):
+        wanted = np.stack([by_hand(source, ids_of(text)) for text in texts])
+        onnx_export.export(source, tmp_path / name, max_tokens=LENGTH, probes=texts, vectors=wanted)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("few", "all")]
+    assert files[0] == files[1]
 
 
 def drawn_additions() -> dict[str, np.ndarray]:
