@@ -414,13 +414,13 @@ def at_instant(artifacts: Path, instant: str) -> Bundle:
     """The members of one instant under the shipped fusion, straight from a run's artifacts."""
     work = Workspace(artifacts)
     shipped = read_json(work.judged / MANIFEST)
+    features = FeatureState.load(work.features(instant))
     members = {
-        name: model_registry.kind(entry["kind"]).fitted.load(work.member(name, instant))
+        name: model_registry.fitted(entry["kind"], work.member(name, instant), n_items=features.n_items)
         for name, entry in shipped["members"].items()
         if entry["applicable"]
     }
     fusion = {Surface(s): load_fusion(work.fusion(Surface(s)), about) for s, about in shipped["surfaces"].items()}
-    features = FeatureState.load(work.features(instant))
     about = {**shipped, "as_of": features.time.isoformat(), "instant": instant}
     return Bundle(about, features, members, fusion, QueryEncoder.load(work.query_encoder))
 

@@ -41,7 +41,8 @@ def fit_member(
         ArtifactError: when the parent is later than an instant: its weights would know what the instant may not.
 
     Returns:
-        Why the member does not apply to these data, or None when it was fitted at every instant.
+        Why the member does not apply to the newest instant, or None when it was fitted there. An older instant that it
+        does not apply to has no folder: a shop where people have searched for a month can use what that teaches.
     """
     kind = model_registry.kind(entry.kind)
     config = model_registry.config(member, entry)
@@ -50,6 +51,7 @@ def fit_member(
     if parent is not None and kind.warm_start and (work.member(member, parent)).exists():
         before = (kind.fitted.load(work.member(member, parent)), FeatureState.load(work.features(parent)))
     states = {name: _state(work, name, tables) for name in instants}
+    reason = None
     for instant, state in sorted(states.items(), key=lambda one: one[1].time):
         if before is not None and before[1].time > state.time:
             raise ArtifactError(
@@ -59,14 +61,15 @@ def fit_member(
                 do="run `dvc repro --force`",
             )
         if reason := kind.not_applicable(state):
-            return reason
+            print(f"{member}: not at {instant}, {reason}", flush=True)
+            continue
         data = TrainingData(state, *(before or ())) if kind.warm_start else TrainingData(state)
         print(f"{member}: fitting {instant} ({state.n_items} items, {state.n_users} users)", flush=True)
         fitted = kind.fit(config, data, seed=own_seed)
         (into / instant).mkdir()
         fitted.save(into / instant)
         before = (fitted, state)
-    return None
+    return reason
 
 
 def _state(work: Workspace, instant: str, tables: Path) -> FeatureState:

@@ -134,6 +134,30 @@ class FittedModel(ABC):
         """Read what :meth:`save` wrote; the copy scores the same to the bit."""
 
 
+class Speechless(FittedModel):
+    """A member that could not be fitted at an instant: no opinion on anything; is neither saved nor loaded."""
+
+    def score_all(self, context: Context) -> np.ndarray:
+        """NaN for every item."""
+        del context
+        return np.full(self.n_items, np.nan, np.float32)
+
+    def save(self, folder: Path) -> None:
+        """There is nothing to save."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Nor to load."""
+        raise NotImplementedError
+
+
+class SpeechlessShare(Speechless):
+    """The same in the place of a member whose scores are shares."""
+
+    BOUNDED: ClassVar[bool] = True
+
+
 def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candidates:
     """The top ``n`` of a dense score array, NaN left out, ties by lower code."""
     codes = leading(scores, n, allowed)

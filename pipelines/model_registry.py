@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import ValidationError
 
 import pipelines.models
 from pipelines.contracts import Surface
 from pipelines.errors import ParamsError
-from pipelines.model_api import Kind, ModelConfig
+from pipelines.model_api import FittedModel, Kind, ModelConfig, Speechless, SpeechlessShare
 from pipelines.params import ModelEntry
 
 
@@ -37,6 +38,14 @@ def kind(name: str) -> Kind:
 def speaking(kinds: Mapping[str, str], surface: Surface) -> list[str]:
     """Members that have something to say on a surface, in the order of ``kinds``: member -> kind."""
     return [member for member, name in kinds.items() if surface in kind(name).surfaces]
+
+
+def fitted(name: str, folder: Path, *, n_items: int) -> FittedModel:
+    """A fit of this kind; where it did not apply to an instant, and has no folder, a member without any opinion."""
+    found = kind(name).fitted
+    if folder.is_dir():
+        return found.load(folder)
+    return SpeechlessShare(n_items) if found.BOUNDED else Speechless(n_items)
 
 
 def config(member: str, entry: ModelEntry) -> ModelConfig:

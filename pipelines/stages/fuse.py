@@ -101,9 +101,9 @@ def query_lists(
         kept = drawn(queries, params.fusion.max_users - len(lists))
         if not kept:
             continue
-        fitted = load_members(params, work, members, instant)
         encoder = QueryEncoder.load(work.query_encoder)
         features = FeatureState.load(work.features(instant))
+        fitted = load_members(params, work, members, instant, n_items=features.n_items)
         reader = QueryReader(features, Catalogue(features), encoder)
         window = JUDGMENTS if instant == JUDGED else instant
         made = labelled_queries(features, fitted, kept, first=first, read=reader.read, window=window, depth=SEARCHED)
@@ -121,7 +121,7 @@ def window_lists(
 ) -> list[LabelledList]:
     """Labelled lists of one window, at most ``fusion.max_users``."""
     features = FeatureState.load(work.features(window))
-    fitted = load_members(params, work, members, window)
+    fitted = load_members(params, work, members, window, n_items=features.n_items)
     targets = read_targets(work.split / "targets.parquet", window)[: params.fusion.max_users]
     depth = params.fusion.candidates_per_member
     made = labelled(features, fitted, targets, surface=surface, window=window, depth=depth)
@@ -129,10 +129,13 @@ def window_lists(
     return [one for one in lists if one is not None]
 
 
-def load_members(params: AllParams, work: Workspace, members: Sequence[str], instant: str) -> dict[str, FittedModel]:
-    """Members as fitted at an instant, in the order of params."""
+def load_members(
+    params: AllParams, work: Workspace, members: Sequence[str], instant: str, *, n_items: int
+) -> dict[str, FittedModel]:
+    """Members as fitted at an instant, in the order of params; without opinion where they did not apply then."""
     return {
-        name: model_registry.kind(params.models[name].kind).fitted.load(work.member(name, instant)) for name in members
+        name: model_registry.fitted(params.models[name].kind, work.member(name, instant), n_items=n_items)
+        for name in members
     }
 
 
