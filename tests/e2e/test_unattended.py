@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,15 @@ def another_version(service: Server, checkout: Path, than: str | None) -> str:
     return str(found)
 
 
+def ended(checkout: Path, runs: int) -> list[dict[str, Any]]:
+    """Wait until so many runs are archived: the service follows a promotion before its run has come to its end."""
+    until = time.monotonic() + RUN_SECONDS
+    while len(found := archived(checkout)) < runs:
+        assert time.monotonic() < until, f"{len(found)} runs of {runs} came to their end"
+        time.sleep(1)
+    return found
+
+
 def events_read(run: dict[str, dict[str, int]]) -> int:
     return sum(rows for path, rows in run["rows"].items() if Path(path).name.startswith("events"))
 
@@ -49,8 +59,8 @@ def test_by_the_clock_alone_two_weeks_of_customers_become_two_new_versions(
         for week in real_days.weeks(PERIOD):
             assert real_days.play(service, log.orders, week) > 100
             served.append(another_version(service, checkout, served[-1]))
+        runs = ended(checkout, len(served))
     assert served == ["1", "2", "3"]
-    runs = archived(checkout)
     assert all(run["outcome"]["promoted"] for run in runs[:3])
     assert 0 == events_read(runs[0]) < events_read(runs[1]) < events_read(runs[2])
     decisions = [json.loads(line) for line in (checkout / "var" / "runs" / "decisions.jsonl").read_text().splitlines()]
