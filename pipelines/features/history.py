@@ -201,9 +201,7 @@ def chosen_after_searches(
     with frames.engine() as connection:
         rows = as_of(frames.read(connection, state.interactions), state.time)
         rows = rows.filter(rows["query"].notnull())
-        typed = rows.select("query").distinct().to_pyarrow()["query"].to_pylist()
-        keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([key(one) for one in typed], pa.string())}
-        named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
+        named = _by_key(rows, key)
         counts_as = np.arange(state.n_items, dtype=np.int32) if of is None else of.astype(np.int32)
         codes = pa.table({"id": pa.array(state.item_ids.ids(), pa.string()), "item": counts_as})
         items = ibis.memtable(codes).filter(lambda table: table.item >= 0)
@@ -216,12 +214,17 @@ def chosen_after_searches(
     return table["key"].to_pylist(), table["item"].to_numpy().astype(np.int64), table["evidence"].to_numpy()
 
 
+def _by_key(rows: ir.Table, key: Callable[[str], str]) -> ir.Table:
+    """The distinct queries of rows that ask something: ``typed``, and ``key``, what those that mean the same share."""
+    typed = rows.select("query").distinct().to_pyarrow()["query"].to_pylist()
+    keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([key(one) for one in typed], pa.string())}
+    return ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
+
+
 def _searched(rows: ir.Table) -> dict[str, int]:
     """Normalised queries after which at least :data:`SUGGESTED_AFTER` histories chose something; and how many did."""
     asked = rows.filter(rows["query"].notnull() & rows.history_id.notnull())
-    typed = asked.select("query").distinct().to_pyarrow()["query"].to_pylist()
-    keys = {"typed": pa.array(typed, pa.string()), "key": pa.array([normalised(one) for one in typed], pa.string())}
-    named = ibis.memtable(pa.table(keys)).filter(lambda table: table.key != "")
+    named = _by_key(asked, normalised)
     joined = asked.inner_join(named, asked["query"] == named.typed).select("key", "history_id")
     counted = joined.group_by("key").aggregate(people=joined.history_id.nunique())
     enough = counted.filter(counted.people >= SUGGESTED_AFTER)

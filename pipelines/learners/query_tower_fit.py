@@ -18,6 +18,7 @@ from pipelines.model_api import best
 from pipelines.models.query_tower import FOLDED, JUDGED, QueryTowerConfig, of_fold
 from pipelines.search.encoding import QueryEncoder
 from pipelines.search.labels import FOLDS, LabelledQuery, fold_of, read_judgments
+from pipelines.tuning.examples import Candidates, candidates, padded
 
 LOG = logging.getLogger(__name__)
 START_LOGIT = 15.0
@@ -97,42 +98,28 @@ def _start(given: Prepared, width: int, parent: Parameters | None, rng: np.rando
 
 @dataclass(frozen=True)
 class Judged:
-    """Judged queries: ``vectors`` float32 ``[q, e]``; by query the ``codes`` told apart and their ``gains`` >= 0."""
+    """Judged queries, with the items that are told apart for each, and their ``vectors``, float32 ``[q, e]``."""
 
-    names: list[str]
+    queries: list[Candidates]
     vectors: np.ndarray
-    codes: list[np.ndarray]
-    gains: list[np.ndarray]
 
-    def keep(self, rows: Sequence[int]) -> Judged:
-        """Only these queries."""
-        return Judged(
-            [self.names[row] for row in rows],
-            self.vectors[list(rows)],
-            [self.codes[row] for row in rows],
-            [self.gains[row] for row in rows],
-        )
+    def keep(self, rows: np.ndarray) -> Judged:
+        """Only these queries, int64 ``[m]``."""
+        return Judged([self.queries[row] for row in rows.tolist()], self.vectors[rows])
 
 
 def _judged(
     arrays: Parameters, features: FeatureState, encoder: QueryEncoder, labels: Sequence[LabelledQuery], n: int
 ) -> Judged:
     """Judged items of the catalogue, and below them what the tower itself finds first and nobody judged."""
-    names, vectors, every, worth = [], [], [], []
+    queries, vectors = [], []
     for one in labels:
-        codes = features.item_ids.codes(list(one.gains))
-        gains = np.array(list(one.gains.values()), np.float32)[codes >= 0]
-        codes = codes[codes >= 0]
-        if not len(codes) or gains.max() <= 0:
-            continue
-        vector = encoder.encode(one.key)
-        others = np.setdiff1d(best(_scores(arrays, vector), n).codes, codes)
-        names.append(one.key)
-        vectors.append(vector)
-        every.append(np.concatenate([codes, others]))
-        worth.append(np.concatenate([gains, np.zeros(len(others), np.float32)]))
-    width = arrays["query"].shape[0]
-    return Judged(names, np.array(vectors, np.float32).reshape(-1, width), every, worth)
+        codes = features.item_ids.codes(list(one.gains)).tolist()
+        gains = {code: gain for code, gain in zip(codes, one.gains.values(), strict=True) if code >= 0}
+        if max(gains.values(), default=0) > 0:
+            vectors.append(encoder.encode(one.key))
+            queries.append(candidates(one.key, gains, [best(_scores(arrays, vectors[-1]), n).codes]))
+    return Judged(queries, np.array(vectors, np.float32).reshape(-1, arrays["query"].shape[0]))
 
 
 def taught_by_judgments(
@@ -144,23 +131,20 @@ def taught_by_judgments(
     Kept only where the versions order the queries that they have not seen better than the untaught does, by twice the
     standard error; a child of such a fit does as its parent.
     """
-    known = {
-        "parent": parent is not None and JUDGED in parent,
-        "kept": bool(parent is not None and parent.get(JUDGED, 0)),
-    }
     untaught = {JUDGED: np.zeros(1, np.float32)}
-    if len(judged.names) < config.least_judged or (known["parent"] and not known["kept"]):
+    decided = None if parent is None else parent.get(JUDGED)
+    if len(judged.queries) < config.least_judged or (decided is not None and not decided.any()):
         return untaught
     taught = _listwise(config, arrays, judged) | {JUDGED: np.ones(1, np.float32)}
-    if known["parent"]:
+    if decided is not None:
         return taught
-    folds = np.array([fold_of(name) for name in judged.names])
+    folds = np.array([fold_of(query.text) for query in judged.queries])
     gain = []
     for fold in range(FOLDS):
-        own = np.flatnonzero(folds == fold).tolist()
-        version = _listwise(config, arrays, judged.keep(np.flatnonzero(folds != fold).tolist()))
+        own = judged.keep(np.flatnonzero(folds == fold))
+        version = _listwise(config, arrays, judged.keep(np.flatnonzero(folds != fold)))
         taught |= {of_fold(name, fold): version[name] for name in FOLDED}
-        gain.append(_quality(arrays | version, judged.keep(own)) - _quality(arrays, judged.keep(own)))
+        gain.append(_quality(arrays | version, own) - _quality(arrays, own))
     every = np.concatenate(gain)
     error = every.std(ddof=1) / np.sqrt(len(every))
     LOG.info("judgments: nDCG@10 %+.4f (standard error %.4f) on queries that were left out", every.mean(), error)
@@ -169,13 +153,9 @@ def taught_by_judgments(
 
 def _listwise(config: QueryTowerConfig, arrays: Parameters, judged: Judged) -> Parameters:
     """The query's side after steps of Adam on the cross-entropy of the scores' softmax with shares of the gain."""
-    longest = max(map(len, judged.codes))
-    codes, mask = np.zeros((len(judged.codes), longest), np.int64), np.zeros((len(judged.codes), longest), np.float32)
-    shares = np.zeros(mask.shape, np.float32)
-    for row, (own, gains) in enumerate(zip(judged.codes, judged.gains, strict=True)):
-        codes[row, : len(own)], mask[row, : len(own)], shares[row, : len(own)] = own, 1.0, gains / gains.sum()
+    codes, shares = padded(judged.queries, np.arange(len(arrays["vectors"])))
     items, asked = tf.constant(arrays["vectors"][codes]), tf.constant(judged.vectors)
-    fixed = tf.constant(arrays["popularity"] * arrays["bias"][codes] + FAR * (1 - mask), tf.float32)
+    fixed = tf.constant(arrays["popularity"] * arrays["bias"][codes] + FAR * (codes < 0), tf.float32)
     values = {name: tf.Variable(arrays[name]) for name in FOLDED}
     optimizer = tf.keras.optimizers.legacy.Adam(config.judged_rate * float(np.abs(arrays["query"]).mean()))
 
@@ -196,11 +176,11 @@ def _listwise(config: QueryTowerConfig, arrays: Parameters, judged: Judged) -> P
 def _quality(arrays: Parameters, judged: Judged) -> np.ndarray:
     """nDCG@10 of each judged query over the whole catalogue, float64 ``[q]``."""
     discount = 1 / np.log2(np.arange(2, 12))
-    found = np.zeros(len(judged.names))
-    for row, (vector, codes, gains) in enumerate(zip(judged.vectors, judged.codes, judged.gains, strict=True)):
-        worth = dict(zip(codes.tolist(), gains.tolist(), strict=True))
+    found = np.zeros(len(judged.queries))
+    for row, (vector, one) in enumerate(zip(judged.vectors, judged.queries, strict=True)):
+        worth = dict(zip(one.codes.tolist(), one.gains.tolist(), strict=True))
         reached = [worth.get(code, 0.0) for code in best(_scores(arrays, vector), 10).codes.tolist()]
-        ideal = np.sort(gains)[::-1][:10]
+        ideal = np.sort(one.gains)[::-1][:10]
         found[row] = discount[: len(reached)] @ np.array(reached) / (discount[: len(ideal)] @ ideal)
     return found
 
