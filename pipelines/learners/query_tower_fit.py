@@ -41,6 +41,7 @@ def learn(
     both again for each part of the queries (``models.query_tower.of_fold``); ``personal``, ``popularity`` ``[1]``.
     """
     assert features.encoder is not None  # noqa: S101 - the kind refuses without
+    assert features.text is not None  # noqa: S101 - the kind needs it
     tf.config.experimental.enable_op_determinism()
     rng = np.random.default_rng(seed)
     if parent is not None and (parent_features is None or parent["user"].shape[0] != config.dimension):
@@ -48,21 +49,23 @@ def learn(
     given = prepare(config, features, rng=rng, parent=parent, parent_features=parent_features)
     found = searches(config, features)
     encoder = QueryEncoder(features.encoder)
-    vectors = np.stack([encoder.encode(text) for text in found.queries])
-    negatives = hard_negatives(features, found, config.hard_negatives)
-    lessons = SearchLessons.of(found, vectors, negatives, each=config.negatives, n_items=features.n_items)
-    model = QueryTower(_start(given, vectors.shape[1], parent, rng), given.frozen.text, given.frozen.price)
-    epochs = config.epochs if parent is None else config.warm_epochs
-    every = given.weight > 0
-    train_both(
-        model,
-        (schedule_of(config, given.weight[every], epochs), given.lessons(every)) if every.any() else None,
-        (schedule_of(config, found.weight, epochs), lessons),
-        rng=rng,
-        report=lambda n, bought, chosen: LOG.info(
-            "epoch %d of %d: loss of histories %.4f, of searches %.4f", n + 1, epochs, bought, chosen
-        ),
-    )
+    width = features.text.shape[1]
+    model = QueryTower(_start(given, width, parent, rng), given.frozen.text, given.frozen.price)
+    if found.queries:  # those of years ago weigh nothing
+        vectors = np.stack([encoder.encode(text) for text in found.queries])
+        negatives = hard_negatives(features, found, config.hard_negatives)
+        lessons = SearchLessons.of(found, vectors, negatives, each=config.negatives, n_items=features.n_items)
+        epochs = config.epochs if parent is None else config.warm_epochs
+        every = given.weight > 0
+        train_both(
+            model,
+            (schedule_of(config, given.weight[every], epochs), given.lessons(every)) if every.any() else None,
+            (schedule_of(config, found.weight, epochs), lessons),
+            rng=rng,
+            report=lambda n, bought, chosen: LOG.info(
+                "epoch %d of %d: loss of histories %.4f, of searches %.4f", n + 1, epochs, bought, chosen
+            ),
+        )
     learned = model.parameters()
     learned["query"], learned["query_bias"] = SHARPNESS * learned["query"], SHARPNESS * learned["query_bias"]
     arrays = assemble(learned, given.frozen, given.sold)

@@ -275,3 +275,10 @@ def test_interactions_with_queries_are_those_without_and_what_strangers_chose(wo
     assert sorted(typed) == sorted(SLANG)
     assert len(rows["item"]) == len(plain["item"])
     assert np.bincount(rows["query"] + 1).tolist() == [len(plain["item"]) - 180, 60, 60, 60]
+
+
+def test_searches_of_years_ago_teach_nothing_and_a_query_is_near_the_items_of_its_meaning(tmp_path: Path) -> None:
+    rows = [worlds.row(f"u{n}", f"i{n % 24:02d}", 1000.0 + n, kind=VIEW, query="trainers") for n in range(9)]
+    world = shop(tmp_path, rows)
+    model = fit(SMALL, TrainingData(world), seed=1)
+    assert first(model, asked(world, "red shoe 1"), 1) == ["red shoe 1"]
