@@ -74,7 +74,14 @@ class TextVectors:
         out[found] = self.vectors[places[found]]
         return out
 
-    def _places(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, keys: Iterable[str]) -> TextVectors:
+        """The vectors of these distinct keys alone, all of which are there."""
+        order = np.array(sorted(keys), KEY)
+        found, places = self._places(order)
+        assert found.all()  # noqa: S101 - the caller's promise
+        return TextVectors(order, self.vectors[places])
+
+    def _places(self, keys: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(self.keys) or not len(keys):
             return np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.int64)
         wanted = np.array(keys, KEY)
@@ -149,7 +156,7 @@ def encode(texts: Iterable[str], cache: VectorCache, fill: FillCache) -> TextVec
 
 
 def save(folder: Path, vectors: TextVectors | None, about: dict[str, Any]) -> None:
-    """Write ``artifacts/text`` into an existing folder; ``vectors`` is None when the encoder is switched off.
+    """Write vectors and what they are of into an existing folder; ``vectors`` is None when the encoder is switched off.
 
     ``about`` goes into the manifest; its ``encoder`` is None in the second case.
     """
@@ -161,13 +168,13 @@ def save(folder: Path, vectors: TextVectors | None, about: dict[str, Any]) -> No
 
 
 def language(folder: Path) -> str | None:
-    """Of the item texts, for stemming, as ``artifacts/text`` says."""
+    """Of the item texts, for stemming, as the folder that :func:`save` wrote says."""
     found: str | None = read_json(folder / "manifest.json")["language"]
     return found
 
 
 def load(folder: Path) -> TextVectors | None:
-    """Read ``artifacts/text``, memory-mapped; None when the encoder is switched off.
+    """Read what :func:`save` wrote, memory-mapped; None when the encoder is switched off.
 
     Raises:
         ArtifactError: when the folder is missing, incomplete or damaged.

@@ -35,16 +35,15 @@ class Workspace:
         """What ingestion found: as_of, target, strengths, counts."""
         return self.root / "ingest" / "report.json"
 
-    @property
-    def text(self) -> Path:
-        """Folder of the item text vectors."""
-        return self.root / "text"
+    def text(self, *, served: bool) -> Path:
+        """Vectors of the item texts that are known at t3, or at t2: what a new product does not change."""
+        return self.root / "text" / ("current" if served else "history")
 
     @property
     def query_encoder(self) -> Path:
         """Folder of the encoder of queries (``search.encoding``); not there where queries cannot be encoded.
 
-        Apart from :attr:`text`, which every new product changes: what reads queries does not run again for it.
+        Apart from :meth:`text`, which a new product changes: what reads queries does not run again for it.
         """
         return self.root / "query_encoder" / "encoder"
 

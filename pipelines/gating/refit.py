@@ -75,8 +75,8 @@ def steps(values: Mapping[str, Any]) -> dict[str, Step]:
     seed, members = values["seed"], values["models"]
     train = {name: f"train@{name}" for name in members}
     found = [
-        _step("encode", _without(values.get("text"), "tuning"), (), ("text",)),
         _step("split", [values.get("split"), seed], (), ("split",)),
+        _step("encode", _without(values.get("text"), "tuning"), ("split",), ("text", "query_encoder")),
         _step("features", seed, ("encode", "split"), ("features",)),
         _step("tune", [values.get("text"), seed], ("features",), ("tuned",)),
         *(

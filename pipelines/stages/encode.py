@@ -1,4 +1,4 @@
-"""Stage ``encode``: a vector for every distinct item text of the catalogue, and the encoder as the service runs it."""
+"""Stage ``encode``: vectors of the item texts known at t2 and at t3, and the encoder as the service runs it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -15,7 +16,7 @@ from pipelines.adapters.encoder import TextEncoder
 from pipelines.search.encoding import ENCODER
 from pipelines.stages.running import arguments, run
 from pipelines.storage import replacing_folder, write_json
-from pipelines.text_encoding import VectorCache, item_text, text_key
+from pipelines.text_encoding import TextVectors, VectorCache, item_text, text_key
 from pipelines.workspace import Workspace
 
 PROBES = 100
@@ -23,35 +24,45 @@ PROBES = 100
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read ``canonical/catalog.parquet``, write ``text/`` and ``query_encoder/``."""
+    """Read the catalogues of ``split/``, write ``text/history/``, ``text/current/`` and ``query_encoder/``."""
     given = arguments("Encode item texts into artifacts/text.", argv)
     work = Workspace(given.artifacts)
     settings = params.load(given.params).text
+    about: dict[str, Any] = {"encoder": settings.encoder, "language": settings.language}
     if settings.encoder is None:
-        with replacing_folder(work.text) as folder:
-            text_encoding.save(folder, None, {"encoder": None, "language": settings.language})
+        for served in (False, True):
+            _save(work.text(served=served), None, about)
         write_query_encoder(work, None, "text.encoder is null")
         return
     encoder = TextEncoder(settings.encoder, settings.max_tokens, settings.batch_size)
-    fingerprint = encoder.fingerprint()
-    cache = VectorCache(Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache" / fingerprint)
-    rows = pq.read_table(given.artifacts / "canonical" / "catalog.parquet", columns=["title", "brand", "category"])
-    texts = [text for row in rows.to_pylist() if (text := item_text(*row.values()))]
-    vectors = text_encoding.encode(texts, cache, encoder.fill)
-    with replacing_folder(work.text) as folder:
-        about = {"encoder": settings.encoder, "fingerprint": fingerprint, "max_tokens": settings.max_tokens}
-        text_encoding.save(folder, vectors, about | {"language": settings.language})
+    about |= {"fingerprint": encoder.fingerprint(), "max_tokens": settings.max_tokens}
+    cache = VectorCache(Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache" / about["fingerprint"])
+    before, now = _texts(work.history), _texts(work.current)
+    vectors = text_encoding.encode(before | now, cache, encoder.fill)
+    _save(work.text(served=False), vectors.of(text_key(text) for text in before), about)
+    _save(work.text(served=True), vectors.of(text_key(text) for text in now), about)
     source = Path(encoder.source)
     if (reason := onnx_export.exportable(source)) is not None:
         write_query_encoder(work, None, reason)
         return
-    probes = sorted(set(texts))[:: max(1, len(texts) // PROBES)]
+    probes = sorted(before)[:: max(1, len(before) // PROBES)]
     known = vectors.lookup([text_key(text) for text in probes])
     with tempfile.TemporaryDirectory() as aside:
         made = Path(aside) / ENCODER
         found = onnx_export.export(source, made, max_tokens=settings.max_tokens, probes=probes, vectors=known)
         write_query_encoder(work, made, None)
     print(f"encoder of queries: {found['precision']}, cosine with item vectors at least {found['least_cosine']}")
+
+
+def _texts(tables: Path) -> set[str]:
+    """Every text that an item of these tables has or had."""
+    rows = pq.read_table(tables / "catalog.parquet", columns=["title", "brand", "category"])
+    return {text for row in rows.to_pylist() if (text := item_text(*row.values()))}
+
+
+def _save(folder: Path, vectors: TextVectors | None, about: dict[str, Any]) -> None:
+    with replacing_folder(folder) as aside:
+        text_encoding.save(aside, vectors, about)
 
 
 def write_query_encoder(work: Workspace, made: Path | None, reason: str | None) -> None:

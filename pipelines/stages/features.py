@@ -19,7 +19,8 @@ def main() -> None:
     parser.add_argument("--served", action="store_true", help="the instant that serves (t3) instead of those before it")
     told = parser.parse_args()
     work = Workspace(told.artifacts)
-    text, spoken = load_text(work.text), language(work.text)
+    texts = work.text(served=told.served)
+    text, spoken = load_text(texts), language(texts)
     tables = work.current if told.served else work.history
     about = read_json(tables / "about.json")
     with replacing_folder(work.features(SERVED) if told.served else work.root / "features") as folder:

@@ -10,6 +10,7 @@ import yaml
 from closure import Stage, by_kind, in_vain, missing, stages
 
 from pipelines import model_registry, params
+from pipelines.gating import refit
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +57,29 @@ NEW_EVERY_DAY = {
     "artifacts/split",
     "artifacts/split/current",
     "artifacts/text",
+    "artifacts/text/current",
 }
 """What another day of events, or another product, changes."""
 
 
 def test_one_more_day_tunes_trains_and_fuses_nothing_as_of_t2_again(graph: tuple[Stage, ...]) -> None:
     for stage in graph:
-        if stage.kind in {"tune", "train", "fuse"}:
+        if stage.kind in {"features", "tune", "train", "fuse"}:
             assert not NEW_EVERY_DAY & stage.deps, stage.name
+
+
+def test_a_refit_takes_over_all_that_a_stage_of_the_candidate_made(graph: tuple[Stage, ...], root: Path) -> None:
+    outs = {stage.name: stage.outs for stage in graph}
+    steps = refit.steps(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
+    lost = {
+        step.name: [
+            out
+            for out in outs[step.name]
+            if not any(f"{out}/".startswith(f"artifacts/{made}/") for made in step.outputs)
+        ]
+        for step in steps.values()
+    }
+    assert not {name: outs for name, outs in lost.items() if outs}
 
 
 def test_actions_are_not_in_the_graph(graph: tuple[Stage, ...]) -> None:

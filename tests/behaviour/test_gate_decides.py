@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 WEEKS, USERS, ITEMS, FAVOURITES = 24, 400, 150, 5
-STAGES = ("snapshot", "ingest", "validate_raw", "encode", "split", "features", "features --served", "validate_frames")
+STAGES = ("snapshot", "ingest", "validate_raw", "split", "encode", "features", "features --served", "validate_frames")
 AFTER = ("members", "fuse", "judge", "assemble", "evaluate", "validate_rankings", "reference", "gate")
 DRIVER = """
 import importlib, sys

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import params, text_encoding
@@ -18,6 +20,8 @@ from pipelines.adapters.encoder import KERAS, ONNX, TextEncoder, child_environme
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.stages import encode as stage
 from pipelines.text_encoding import TextVectors, VectorCache, encode, item_text, text_key
+from pipelines.workspace import Workspace
+from tests.conformance import encoders
 
 
 def vector(text: str) -> np.ndarray:
@@ -179,7 +183,29 @@ def params_file(folder: Path, encoder: str) -> Path:
 
 def test_without_an_encoder_the_stage_writes_that_there_are_no_vectors(tmp_path: Path) -> None:
     stage.main(["--params", str(params_file(tmp_path, "null")), "--artifacts", str(tmp_path / "artifacts")])
-    assert text_encoding.load(tmp_path / "artifacts" / "text") is None
+    work = Workspace(tmp_path / "artifacts")
+    assert text_encoding.load(work.text(served=False)) is text_encoding.load(work.text(served=True)) is None
+
+
+def test_a_new_product_changes_no_file_that_is_as_of_t2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSELINE_HOME", str(tmp_path))
+    model = encoders.tiny_bert(tmp_path / "model", ["red", "blue", "mug"], width=8)
+    settings, work = params_file(tmp_path, str(model)), Workspace(tmp_path / "artifacts")
+
+    def encoded(now: list[str]) -> dict[str, bytes]:
+        for tables, titles in ((work.history, ["red mug", "mug"]), (work.current, now)):
+            tables.mkdir(parents=True, exist_ok=True)
+            nothing = pa.nulls(len(titles), pa.string())
+            table = pa.table({"title": titles, "brand": nothing, "category": nothing})
+            pq.write_table(table, tables / "catalog.parquet")
+        stage.main(["--params", str(settings), "--artifacts", str(work.root)])
+        folders = (work.text(served=False), work.query_encoder)
+        return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+    assert encoded(["red mug", "mug"]) == encoded(["red mug", "mug", "blue mug"])
+    new = text_encoding.load(work.text(served=True))
+    assert new is not None
+    assert new.has([text_key("blue mug")]).all()
 
 
 def encode_in_one_child(folder: Path, engine: str, *lists: list[str]) -> list[TextVectors]:
