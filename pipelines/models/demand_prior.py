@@ -13,70 +13,41 @@ Products", section 3.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from pipelines.contracts import Surface
+from pipelines.chosen import Chosen, ChosenConfig, counted, of_searches
 from pipelines.features.state import FeatureState
-from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
-from pipelines.search.analysis import Analyzer
-from pipelines.search.choices import Choices
+from pipelines.model_api import Context, TrainingData
 from pipelines.search.documents import first_categories
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
 
 BANDS = 8
 """Of known prices; items without a price lie in one more."""
 
 
-class DemandPriorConfig(ModelConfig):
-    """How much it takes to be believed, and how far a query reaches."""
+class DemandPriorConfig(ChosenConfig):
+    """One person moves both factors of a score, so it takes twice as many to be believed."""
 
     prior: float = Field(11.0, gt=0, description="people's choices that count as having said nothing")
-    days: float = Field(90.0, gt=0, description="time constant of the decay")
-    likeness: float = Field(0.5, gt=0, le=1, description="least Jaccard index of the terms of queries that are alike")
 
 
-class DemandPrior(FittedModel):
-    """Shares by query times popularity; no opinion where nobody chose, and on items without a category."""
+class DemandPrior(Chosen):
+    """Shares by query times popularity; no opinion where nobody chose, and on items without a category.
 
-    BOUNDED: ClassVar[bool] = True
+    ``items``: ``place`` int32 ``[n_items]``, category and band of prices of an item, -1 without a category;
+    ``popularity`` float32 ``[n_items]`` in (0, 1].
+    """
 
-    def __init__(self, choices: Choices, items: dict[str, np.ndarray], config: DemandPriorConfig) -> None:
-        """Put parts together.
-
-        Args:
-            choices: of categories at bands of prices.
-            items: ``place`` int32 ``[n_items]``, which of them an item lies in, -1 without a category; ``popularity``
-                float32 ``[n_items]`` in (0, 1].
-            config: of the kind.
-        """
-        super().__init__(len(items["place"]))
-        self._choices = choices
-        self._items = items
-        self._config = config
+    CONFIG: ClassVar[type[ChosenConfig]] = DemandPriorConfig
+    ABOUT: ClassVar[str] = "demand_prior.json"
 
     def score_all(self, context: Context) -> np.ndarray:
         """As above, float32 ``[n_items]``; NaN where nothing was chosen, and without a query."""
-        terms = context.query.terms if context.query is not None else ()
-        shares = self._choices.shares(terms, prior=self._config.prior, likeness=self._config.likeness)
-        scores: np.ndarray = np.append(shares, np.float32(np.nan))[self._items["place"]] * self._items["popularity"]
+        shares = np.append(self._shares(context), np.float32(np.nan))
+        scores: np.ndarray = shares[self._items["place"]] * self._items["popularity"]
         return scores
-
-    def save(self, folder: Path) -> None:
-        """Write the choices, ``items/`` and ``demand_prior.json``."""
-        self._choices.save(folder)
-        (folder / "items").mkdir()
-        write_arrays(folder / "items", self._items)
-        write_json(folder / "demand_prior.json", self._config.model_dump())
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        config = DemandPriorConfig(**read_json(folder / "demand_prior.json"))
-        return cls(Choices.load(folder), read_arrays(folder / "items"), config)
 
 
 def places(features: FeatureState) -> tuple[np.ndarray, int]:
@@ -102,21 +73,11 @@ def popularity(features: FeatureState, prior: float) -> np.ndarray:
 
 
 def fit(config: DemandPriorConfig, data: TrainingData, *, seed: int) -> DemandPrior:
-    """Count what was chosen after each search by category and price; a person counts once for a query and such."""
-    from pipelines.features import history  # the table engine, which a service has not
-
+    """Count what was chosen after each search by category and price."""
     del seed  # nothing is drawn
     place, n_places = places(data.features)
-    key = Analyzer(data.features.language).key
-    keys, codes, evidence = history.chosen_after_searches(data.features, key, days=config.days, of=place)
     items = {"place": place, "popularity": popularity(data.features, config.prior)}
-    return DemandPrior(Choices.of(n_places, keys, codes, evidence), items, config)
+    return DemandPrior(counted(config, data, of=place, n_codes=n_places), items, config, n_items=data.features.n_items)
 
 
-KIND = Kind(
-    config=DemandPriorConfig,
-    fitted=DemandPrior,
-    fit=fit,
-    needs=frozenset({Need.SEARCHES}),
-    surfaces=frozenset({Surface.SEARCH}),
-)
+KIND = of_searches(DemandPrior, fit)

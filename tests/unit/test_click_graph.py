@@ -11,15 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.bundle import Bundle
+from pipelines.chosen import ChosenConfig
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import CandidateList, gather
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.query_features import query_part
 from pipelines.fusion.surface import SurfaceFusion
-from pipelines.model_api import Context, FittedModel, TrainingData, available
+from pipelines.model_api import Context, FittedModel, Need, TrainingData, available
 from pipelines.models import bm25, category_prior, click_graph, demand_prior
-from pipelines.models.category_prior import CategoryPrior, CategoryPriorConfig
+from pipelines.models.category_prior import CategoryPrior
 from pipelines.models.click_graph import ClickGraph, ClickGraphConfig
 from pipelines.models.demand_prior import DemandPrior, DemandPriorConfig
 from pipelines.search.analysis import Analyzer
@@ -40,7 +41,7 @@ def state(folder: Path, rows: Sequence[dict[str, object]]) -> FeatureState:
 
 
 def prior(features: FeatureState) -> CategoryPrior:
-    return category_prior.fit(CategoryPriorConfig(prior=PRIOR, likeness=0.6), TrainingData(features), seed=0)
+    return category_prior.fit(ChosenConfig(prior=PRIOR, likeness=0.6), TrainingData(features), seed=0)
 
 
 def graph(features: FeatureState) -> ClickGraph:
@@ -146,7 +147,7 @@ def test_nothing_after_the_instant_is_read(tmp_path: Path) -> None:
 def test_a_shop_where_nobody_searched_has_no_graph_and_says_why(tmp_path: Path) -> None:
     features = state(tmp_path, [worlds.row("u1", "mug", 1.0)])
     assert click_graph.KIND.not_applicable(features) == "the data have no choices after a search"
-    assert click_graph.Need.SEARCHES not in available(features)
+    assert Need.SEARCHES not in available(features)
 
 
 def test_choices_lift_an_item_over_equal_ones_and_more_people_lift_it_more(tmp_path: Path) -> None:
