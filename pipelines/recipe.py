@@ -7,17 +7,17 @@ old one refitted on the same data, for which a judged bundle carries its own sou
 
 from __future__ import annotations
 
-import ast
 import gzip
 import io
 import subprocess
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ArtifactError
 from pipelines.params import AllParams
+from pipelines.source_code import SourceCode
 from pipelines.storage import file_sha256, replacing_file, value_sha256
 
 ID_LENGTH = 16
@@ -76,21 +76,13 @@ def shaping_modules(source_root: Path, params: AllParams) -> list[str]:
     names += [f"pipelines.models.{entry.kind}" for entry in params.models.values()]
     names += [f"pipelines.ingestion.{params.data.adapter}"]
     names += [f"pipelines.fusion.{path.stem}" for path in (library / "fusion").glob("*.py")]
-    return sorted({name for name in names if _files(source_root, name)})
+    code = SourceCode(source_root)
+    return sorted({name for name in names if code.file_of(name)})
 
 
 def closure(source_root: Path, modules: Iterable[str]) -> list[Path]:
-    """Files of the library that these modules import, directly or not, anywhere in their code; sorted.
-
-    Only import statements are followed, so nothing is run and a module of another version can be read.
-    """
-    waiting, found = list(modules), set[Path]()
-    while waiting:
-        for path in _files(source_root, waiting.pop()):
-            if path not in found:
-                found.add(path)
-                waiting.extend(_imported(path, source_root))
-    return sorted(found)
+    """Files of the library that these modules bring along; kinds, adapters and fusers only where they are named."""
+    return sorted(SourceCode(source_root).closure(modules, packages=False))
 
 
 def revision(source_root: Path) -> str | None:
@@ -142,26 +134,3 @@ def unpack_source(source_tar: Path, target: Path) -> None:
 
 def _is_source(path: Path) -> bool:
     return "__pycache__" not in path.parts and not path.name.startswith(".")
-
-
-def _files(source_root: Path, module: str) -> list[Path]:
-    """The module's file and those of the packages around it, which its import runs; none for other libraries."""
-    base = source_root.joinpath(*module.split("."))
-    own = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
-    if own is None:
-        return []
-    parents = [source_root.joinpath(*module.split(".")[:depth]) for depth in range(1, module.count(".") + 1)]
-    return [own, *(p / "__init__.py" for p in parents if (p / "__init__.py").is_file())]
-
-
-def _imported(path: Path, source_root: Path) -> Iterator[str]:
-    """Dotted names that a file may import; ``from package import name`` gives both readings."""
-    package = list(path.relative_to(source_root).parent.parts)
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            around = package[: len(package) + 1 - node.level] if node.level else []
-            module = ".".join([*around, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)

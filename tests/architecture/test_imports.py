@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from closure import closure, file_of, imported, modules, name_of
+from closure import SOURCE, file_of, modules
 
 STANDARD = sys.stdlib_module_names
 BUNDLE_NEEDS = {"numpy", "pyarrow", "pydantic", "pydantic_core", "yaml", "bm25s", "Stemmer", "rapidfuzz"}
@@ -38,13 +38,13 @@ def test_layers_hold() -> None:
 @pytest.mark.parametrize("library", DOORS)
 def test_a_library_is_imported_only_by_the_module_that_adapts_it(library: str) -> None:
     product = modules("pipelines", "serving", "expectations")
-    users = {name for name in product if any(i.split(".")[0] == library for i in imported(file_of(name)))}  # type: ignore[arg-type]
+    users = {name for name in product if any(i.split(".")[0] == library for i in SOURCE.imported(file_of(name)))}  # type: ignore[arg-type]
     assert users <= DOORS[library]
 
 
 def test_tensorflow_is_imported_only_by_learners_and_the_encoder() -> None:
     libraries = {"tensorflow", "tensorflow_recommenders", "tf_keras", "keras"}
-    users = {n for n in modules() if libraries & {i.split(".")[0] for i in imported(file_of(n))}}  # type: ignore[arg-type]
+    users = {n for n in modules() if libraries & {i.split(".")[0] for i in SOURCE.imported(file_of(n))}}  # type: ignore[arg-type]
     assert {u for u in users if not u.startswith(("pipelines.learners.", "benchmarks."))} <= {
         "pipelines.adapters.encoder",
         "pipelines.adapters.lora",
@@ -53,7 +53,7 @@ def test_tensorflow_is_imported_only_by_learners_and_the_encoder() -> None:
 
 def test_dags_import_only_airflow_yaml_and_the_standard_library(root: Path) -> None:
     for path in (root / "dags").glob("**/*.py"):
-        others = {name.split(".")[0] for name in imported(path, named=False)} - STANDARD - {"airflow", "yaml"}
+        others = {name.split(".")[0] for name in SOURCE.imported(path, strings=False)} - STANDARD - {"airflow", "yaml"}
         siblings = {p.stem for p in path.parent.glob("*.py")}
         assert not others - siblings, path.name
 
@@ -61,7 +61,7 @@ def test_dags_import_only_airflow_yaml_and_the_standard_library(root: Path) -> N
 def bundle_modules() -> list[str]:
     """What a service loads to score: the bundle, every kind of model, every fuser."""
     named = ["pipelines.bundle", "pipelines.model_registry", "pipelines.features.state", "pipelines.features.lookup"]
-    return [*named, *modules("pipelines/models"), *modules("pipelines/fusion")]
+    return [*named, *modules("pipelines.models"), *modules("pipelines.fusion")]
 
 
 def test_a_bundle_scores_with_few_libraries_only() -> None:
@@ -94,7 +94,8 @@ def test_what_a_bundle_needs_is_in_the_serving_lock(root: Path) -> None:
 
 def test_the_library_never_reaches_the_service_or_the_dags() -> None:
     for module in modules("pipelines"):
-        assert not {name_of(p) for p in closure(module, lazy=False) if name_of(p).startswith(("serving", "benchmarks"))}
+        names = {SOURCE.name_of(path) for path in SOURCE.closure([module], lazy=False)}
+        assert not {name for name in names if name.startswith(("serving", "benchmarks"))}
 
 
 def test_importing_any_module_does_nothing(tmp_path: Path) -> None:

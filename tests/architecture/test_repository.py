@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from closure import ROOT, file_of, imported, modules
+from closure import ROOT, SOURCE, file_of, modules
 
 MEGABYTE = 1_000_000
 LARGE: dict[str, str] = {}
@@ -141,7 +141,7 @@ def test_every_library_that_is_imported_is_a_direct_dependency() -> None:
     known = {IMPORT_NAMES.get(d, d.replace("-", "_")) for d in direct()}
     ours = {"pipelines", "serving", "expectations", "benchmarks"}
     companions = {"_bentoml_sdk": "bentoml", "click": "typer", "markupsafe": "jinja2"}
-    used = {i.split(".")[0] for m in modules() for i in imported(file_of(m))}  # type: ignore[arg-type]
+    used = {i.split(".")[0] for m in modules() for i in SOURCE.imported(file_of(m))}  # type: ignore[arg-type]
     assert used - set(sys.stdlib_module_names) - ours - set(companions) <= known
 
 
