@@ -62,6 +62,24 @@ def edges(stages: list[Stage]) -> set[tuple[str, str]]:
     return {(a.name, b.name) for a in stages for b in stages if a is not b and b.reads(a)}
 
 
+def direct(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those that no longer way implies: the same order, and a graph that one can read (transitive reduction)."""
+    after: dict[str, set[str]] = {}
+    for before, name in edges:
+        after.setdefault(before, set()).add(name)
+
+    def reached(names: set[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            for name in after.get(waiting.pop(), set()) - found:
+                found.add(name)
+                waiting.append(name)
+        return found
+
+    return {(before, name) for before, names in after.items() for name in names - reached(names)}
+
+
 def _instances(name: str, entry: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Stage]:
     over = entry.get("foreach")
     if over is None:

@@ -69,7 +69,7 @@ def when() -> Any:
 
 
 def add_stages() -> tuple[list[FuselineCommand], list[FuselineCommand]]:
-    """A task for each stage instance, with the edges of dvc.yaml; gives those without any before, and after, them."""
+    """A task for each stage instance, in the order of dvc.yaml; gives those without any before, and after, them."""
     stages = dvc_graph.read(settings.CHECKOUT)
     groups: dict[str, TaskGroup] = {}
     tasks: dict[str, FuselineCommand] = {}
@@ -85,7 +85,7 @@ def add_stages() -> tuple[list[FuselineCommand], list[FuselineCommand]]:
             pool=settings.POOL,
             execution_timeout=timedelta(hours=settings.STAGE_HOURS),
         )
-    edges = dvc_graph.edges(stages)
+    edges = dvc_graph.direct(dvc_graph.edges(stages))
     for before, after in edges:
         tasks[before] >> tasks[after]
     first = [task for name, task in tasks.items() if name not in {after for _, after in edges}]
