@@ -100,12 +100,16 @@ def fit(config: Bm25Config, data: TrainingData, *, seed: int) -> Bm25:
 def of_terms(config: Bm25Config, legs: Mapping[str, list[list[str]]]) -> Bm25:
     """Index analysed texts: by leg, the terms of every item in code order."""
     import bm25s
+    from bm25s.tokenization import Tokenized
 
     indexes: dict[str, Any] = {}
     for name, terms in legs.items():
         if any(terms):
             indexes[name] = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
-            indexes[name].index(terms, show_progress=False)
+            # its own vocabulary comes in the order of a set, which differs from process to process
+            vocabulary = {term: place for place, term in enumerate(sorted({term for row in terms for term in row}))}
+            ids = [[vocabulary[term] for term in row] for row in terms]
+            indexes[name].index(Tokenized(ids=ids, vocab=vocabulary), show_progress=False)
     n_items = max((len(terms) for terms in legs.values()), default=0)
     return Bm25(n_items, indexes, {"name": config.name, "everything": config.everything})
 
