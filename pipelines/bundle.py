@@ -38,7 +38,7 @@ from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
-from pipelines.storage import file_sha256, read_json
+from pipelines.storage import file_sha256, read_json, value_sha256
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
@@ -97,6 +97,15 @@ class Bundle:
     def id(self) -> str:
         """Hash of the content, 16 hex digits."""
         return str(self.manifest["id"])
+
+    @property
+    def content(self) -> str | None:
+        """Hash of what a ranking reads, beside code, request and history; None where the files are not known."""
+        if "files" not in self.manifest:
+            return None
+        # what lies beside the folders is for people and for a refit
+        read = {name: digest for name, digest in self.manifest["files"].items() if "/" in name}
+        return str(value_sha256([read, sorted(self.members)]))
 
     @property
     def as_of(self) -> datetime:
@@ -421,7 +430,10 @@ def at_instant(artifacts: Path, instant: str) -> Bundle:
         if entry["applicable"]
     }
     fusion = {Surface(s): load_fusion(work.fusion(Surface(s)), about) for s, about in shipped["surfaces"].items()}
-    about = {**shipped, "as_of": features.time.isoformat(), "instant": instant}
+    folders = [work.features(instant), *(work.member(name, instant) for name in members), work.root / "fusion"]
+    files = [path for folder in [*folders, work.query_encoder] for path in folder.rglob("*") if path.is_file()]
+    hashes = {path.relative_to(work.root).as_posix(): file_sha256(path) for path in files}
+    about = {**shipped, "as_of": features.time.isoformat(), "instant": instant, "files": hashes}
     return Bundle(about, features, members, fusion, QueryEncoder.load(work.query_encoder))
 
 

@@ -35,6 +35,10 @@ class Workspace:
         """What ingestion found: as_of, target, strengths, counts."""
         return self.root / "ingest" / "report.json"
 
+    def code(self, stage: str) -> Path:
+        """Files of code that a stage runs, by path, with their hashes."""
+        return self.root / "code" / f"{stage}.json"
+
     def text(self, *, served: bool) -> Path:
         """Vectors of the item texts that are known at t3, or at t2: what a new product does not change."""
         return self.root / "text" / ("current" if served else "history")

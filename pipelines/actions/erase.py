@@ -22,6 +22,7 @@ from pipelines.adapters import erasures
 from pipelines.adapters.erasures import Erasure
 from pipelines.adapters.event_database import Database
 from pipelines.adapters.recent_state import RedisState
+from pipelines.evaluation import kept_lists
 from pipelines.feedback import Partition
 from pipelines.storage import replacing_file
 
@@ -69,6 +70,7 @@ def _one(home: Path, database: Database, erasure: Erasure, *, now: datetime, sta
     exclusions.add(home, user, sorted(met_as), erased_at=now, deadline=deadline)
     from_files = _from_partitions(home, user, met_as)
     shutil.rmtree(home / feedback.SCRATCH / "superseded", ignore_errors=True)
+    shutil.rmtree(home / kept_lists.FOLDER, ignore_errors=True)
     rows = erasures.remove(database, erasure, met_as, now=feedback.microseconds(now))
     if state is not None:
         state.forget([user, *met_as])

@@ -15,7 +15,7 @@ from pipelines import bundle as bundles
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation import comparisons, ledger, protocol, report, slices, stability, tables, targets
-from pipelines.evaluation.protocol import SurfaceEvaluation, Track, silently
+from pipelines.evaluation.protocol import Lister, SurfaceEvaluation
 from pipelines.evaluation.targets import Audience, Targets
 from pipelines.params import AllParams
 from pipelines.splitting import Instants
@@ -42,15 +42,16 @@ class Evaluation:
     rankings: pa.Table = field(default_factory=tables.RANKINGS.empty_table)
 
 
-def evaluate(work: Workspace, params: AllParams, *, track: Track[Any] = silently) -> Evaluation:
+def evaluate(work: Workspace, params: AllParams, *, lister: Lister | None = None) -> Evaluation:
     """Put the judged bundle to the holdout; a surface that cannot be judged says why."""
+    lister = lister or Lister()
     instants = work.instants()
     judged = Bundle.load(work.judged)
     audiences = targets.audiences(work, judged.features, params)
-    results, reasons = surfaces(judged, audiences, track=track)
+    results, reasons = surfaces(judged, audiences, lister)
     if not results:
         return nothing(reasons)
-    measured = measure(judged, results, params, track=track)
+    measured = measure(judged, results, params, lister)
     documents: dict[str, Any] = {name: reasoned(found, reasons) for name, found in measured.items()}
     documents["costs"] = costs(work.judged, judged, results)
     documents["stability"] = NOTHING_FOLLOWED
@@ -61,7 +62,7 @@ def evaluate(work: Workspace, params: AllParams, *, track: Track[Any] = silently
             results,
             targets.read(work.split / "targets.parquet"),
             seed=params.seed,
-            track=track,
+            lister=lister,
         )
     documents["summary"] = summary(work, judged, instants, results)
     return Evaluation(documents, tables.per_user(results), tables.rankings(results, judged.features.item_ids))
@@ -74,7 +75,7 @@ def nothing(reasons: Mapping[str, str]) -> Evaluation:
 
 
 def surfaces(
-    bundle: Bundle, audiences: Mapping[Surface, Audience], *, track: Track[Any] = silently
+    bundle: Bundle, audiences: Mapping[Surface, Audience], lister: Lister | None = None
 ) -> tuple[dict[str, SurfaceEvaluation], dict[str, str]]:
     """What was found by surface, and why the other surfaces were not judged."""
     results: dict[str, SurfaceEvaluation] = {}
@@ -87,25 +88,24 @@ def surfaces(
         elif not len(audiences[surface]):
             reasons[surface] = NO_QUERIES if surface is Surface.SEARCH else NO_AUDIENCE
         else:
-            results[surface] = protocol.evaluate_surface(bundle, audiences[surface], track=track)
+            results[surface] = protocol.evaluate_surface(bundle, audiences[surface], lister=lister)
     return results, reasons
 
 
 def measure(
-    bundle: Bundle, results: Mapping[str, SurfaceEvaluation], params: AllParams, *, track: Track[Any] = silently
+    bundle: Bundle, results: Mapping[str, SurfaceEvaluation], params: AllParams, lister: Lister | None = None
 ) -> dict[str, dict[str, Any]]:
     """Headline metrics, comparisons, slices and ledger, each by surface."""
+    slipped = {name: slices.slips(bundle, one, seed=params.seed, lister=lister) for name, one in results.items()}
     how = {"seed": params.seed, "draws": params.evaluation.bootstrap_draws}
     return {
         "metrics": {name: protocol.summarise(result, **how) for name, result in results.items()},
         "comparisons": {name: comparisons.compare(result, **how) for name, result in results.items()},
         "slices": {
-            name: slices.summarise(
-                [*slices.slices(result, bundle.features), *slices.slips(bundle, result, seed=params.seed)], **how
-            )
+            name: slices.summarise([*slices.slices(result, bundle.features), *slipped[name]], **how)
             for name, result in results.items()
         },
-        "ledger": {name: ledger.ledger(bundle, result, track=track, **how) for name, result in results.items()},
+        "ledger": {name: ledger.ledger(bundle, result, lister=lister, **how) for name, result in results.items()},
     }
 
 

@@ -16,13 +16,11 @@ from pipelines.evaluation import bootstrap
 from pipelines.evaluation.protocol import (
     CUT,
     FUSED,
+    Lister,
     SurfaceEvaluation,
-    Track,
     contexts_of,
-    fused_lists,
     measure,
     requests_of,
-    silently,
 )
 from pipelines.evaluation.targets import Audience, sample
 from pipelines.fusion.candidates import SEARCHED
@@ -34,7 +32,7 @@ MEGABYTE = 1_000_000
 
 
 def ledger(
-    bundle: Bundle, result: SurfaceEvaluation, *, seed: int, draws: int, track: Track[Any] = silently
+    bundle: Bundle, result: SurfaceEvaluation, *, seed: int, draws: int, lister: Lister | None = None
 ) -> dict[str, Any]:
     """Per member: lists with all members minus lists without this one, paired over users.
 
@@ -42,7 +40,8 @@ def ledger(
     that hold another item without it. The fusion is not taught anew: this is what happens when the
     member fails, which a fusion taught without it could partly make up for.
     """
-    rows = sample(range(len(result.audience)), MOST_USERS, seed=seed)
+    lister = lister or Lister()
+    rows = sample(result.audience.users, MOST_USERS, seed=seed)
     audience = result.audience.at(rows)
     whole = result.lists[FUSED].codes[rows]
     counted = result.measured
@@ -50,7 +49,7 @@ def ledger(
     gaps, changed = [], {}
     members = list(bundle.on(Surface(audience.surface)))
     for member in members:
-        codes = fused_lists(bundle.without(member), audience, track=track, about=f"without {member}").codes
+        codes = lister.fused(bundle.without(member), audience, f"without {member}").codes
         found = measure(codes, audience, bundle.features)
         gaps.append(fused - np.column_stack([found[name] for name in counted]))
         changed[member] = round(1 - float(overlap(whole[:, :CUT], codes[:, :CUT]).mean()), bootstrap.DIGITS)

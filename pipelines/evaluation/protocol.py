@@ -17,6 +17,7 @@ from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation import bootstrap, metrics
 from pipelines.evaluation.bootstrap import Interval
+from pipelines.evaluation.kept_lists import KeptLists, Lists
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.model_api import Context
@@ -40,29 +41,6 @@ def silently(rows: Sequence[Row], description: str) -> Iterable[Row]:
     """A :data:`Track` that shows nothing."""
     del description
     return rows
-
-
-@dataclass(frozen=True)
-class Lists:
-    """One system's lists: ``codes`` int64 ``[users, k]``, -1 for an empty place; ``scores`` float64, NaN there.
-
-    ``fallbacks``: per user why the answer is simpler than the fusion, or None.
-    """
-
-    codes: np.ndarray
-    scores: np.ndarray
-    fallbacks: tuple[str | None, ...]
-
-    @classmethod
-    def of(
-        cls, rows: Sequence[tuple[Sequence[int] | np.ndarray, Sequence[float] | np.ndarray, str | None]], length: int
-    ) -> Lists:
-        """Pad lists of different lengths to equal ones."""
-        codes = np.full((len(rows), length), -1, np.int64)
-        scores = np.full(codes.shape, np.nan)
-        for row, (items, values, _) in enumerate(rows):
-            codes[row, : len(items)], scores[row, : len(items)] = items, values
-        return cls(codes, scores, tuple(fallback for _, _, fallback in rows))
 
 
 @dataclass(frozen=True)
@@ -94,9 +72,60 @@ class SurfaceEvaluation:
         return np.column_stack([self.per_user[system][name] for name in names])
 
 
-def evaluate_surface(bundle: Bundle, audience: Audience, *, track: Track[Any] = silently) -> SurfaceEvaluation:
+@dataclass(frozen=True)
+class Lister:
+    """Makes the lists of an audience; those that are kept from an earlier evaluation are not made again."""
+
+    track: Track[Any] = silently
+    kept: KeptLists | None = None
+
+    def fused(self, bundle: Bundle, audience: Audience, about: str = FUSED) -> Lists:
+        """What the bundle answers each user; a query is answered by the fusion that did not learn from it."""
+        asked = requests_of(audience)
+
+        def row(place: int) -> tuple[list[int], list[float], str | None]:
+            answering = bundle.judging(audience.users[place]) if audience.typed else bundle
+            history = bundle.history() if audience.typed else bundle.history(user_id=audience.users[place])
+            ranking = answering.rank(asked[place], history)
+            return [i.code for i in ranking.items], [i.score for i in ranking.items], ranking.fallback
+
+        def made(rows: Sequence[int]) -> Lists:
+            # zip lets the tracker count what has been answered
+            users = self.track([audience.users[place] for place in rows], f"{audience.surface}: {about}")
+            return Lists.of([found for _, found in zip(users, mapped(row, rows), strict=True)], length(audience))
+
+        return self._completed(bundle, FUSED, audience, made)
+
+    def of_member(self, bundle: Bundle, name: str, audience: Audience) -> Lists:
+        """A member's own best items among those that the surface may show."""
+        requests = requests_of(audience)
+
+        def made(rows: Sequence[int]) -> Lists:
+            found = []
+            users = [audience.users[place] for place in rows]
+            contexts = contexts_of(bundle, audience.at(rows))
+            for user, context, place in zip(
+                self.track(users, f"{audience.surface}: {name}"), contexts, rows, strict=True
+            ):
+                member = bundle.members[name].judging(fold_of(user)) if audience.typed else bundle.members[name]
+                best = member.candidates(context, length(audience), bundle.allowed(requests[place], context.history))
+                found.append((best.codes, best.scores, None))
+            return Lists.of(found, length(audience))
+
+        return self._completed(bundle, f"member {name}", audience, made)
+
+    def _completed(self, bundle: Bundle, system: str, audience: Audience, make: Callable[[list[int]], Lists]) -> Lists:
+        if self.kept is None or bundle.content is None:
+            return make(list(range(len(audience))))
+        typed = audience.typed or audience.users
+        asked = [f"{user}\n{query}" for user, query in zip(audience.users, typed, strict=True)]
+        return self.kept.completed([bundle.content, system, audience.surface, str(length(audience))], asked, make)
+
+
+def evaluate_surface(bundle: Bundle, audience: Audience, *, lister: Lister | None = None) -> SurfaceEvaluation:
     """Make and measure the lists of the fusion and of every member for every user of the audience."""
-    lists = {FUSED: fused_lists(bundle, audience, track=track)}
+    lister = lister or Lister()
+    lists = {FUSED: lister.fused(bundle, audience)}
     absent: dict[str, str] = {}
     kinds = {name: about["kind"] for name, about in bundle.manifest["members"].items()}
     for name in model_registry.speaking(kinds, Surface(audience.surface)):
@@ -104,41 +133,13 @@ def evaluate_surface(bundle: Bundle, audience: Audience, *, track: Track[Any] = 
         if not about["applicable"]:
             absent[name] = about["reason"]
             continue
-        found = member_lists(bundle, name, audience, track=track)
+        found = lister.of_member(bundle, name, audience)
         if len(audience) and not (found.codes >= 0).any():
             absent[name] = f"has no candidate for anybody on {audience.surface}"
         else:
             lists[name] = found
     measured = {system: measure(found.codes, audience, bundle.features) for system, found in lists.items()}
     return SurfaceEvaluation(audience, lists, absent, measured, bundle.features.n_items)
-
-
-def fused_lists(bundle: Bundle, audience: Audience, *, track: Track[Any] = silently, about: str = "fused") -> Lists:
-    """What the bundle answers each user; a query is answered by the fusion that did not learn from it."""
-    asked = requests_of(audience)
-
-    def row(place: int) -> tuple[list[int], list[float], str | None]:
-        answering = bundle.judging(audience.users[place]) if audience.typed else bundle
-        history = bundle.history() if audience.typed else bundle.history(user_id=audience.users[place])
-        ranking = answering.rank(asked[place], history)
-        return [i.code for i in ranking.items], [i.score for i in ranking.items], ranking.fallback
-
-    # zip lets the tracker count what has been answered
-    users = track(audience.users, f"{audience.surface}: {about}")
-    return Lists.of([found for _, found in zip(users, mapped(row, range(len(asked))), strict=True)], length(audience))
-
-
-def member_lists(bundle: Bundle, name: str, audience: Audience, *, track: Track[Any] = silently) -> Lists:
-    """A member's own best items among those that the surface may show."""
-    rows = []
-    users = track(audience.users, f"{audience.surface}: {name}")
-    for user, request, context in zip(users, requests_of(audience), contexts_of(bundle, audience), strict=True):
-        member = bundle.members[name]
-        if audience.typed:
-            member = member.judging(fold_of(user))
-        found = member.candidates(context, request.n, bundle.allowed(request, context.history))
-        rows.append((found.codes, found.scores, None))
-    return Lists.of(rows, length(audience))
 
 
 def length(audience: Audience) -> int:

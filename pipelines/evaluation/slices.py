@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.bundle import Bundle
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.protocol import FUSED, SurfaceEvaluation, fused_lists, member_lists, scored
+from pipelines.evaluation.protocol import FUSED, Lister, SurfaceEvaluation, scored
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.search.analysis import Analyzer
@@ -58,16 +58,17 @@ def slices(result: SurfaceEvaluation, features: FeatureState) -> Iterator[Slice]
             yield Slice(slicing, name, part.users, _measured(result, part, rows))
 
 
-def slips(bundle: Bundle, result: SurfaceEvaluation, *, seed: int) -> Iterator[Slice]:
+def slips(bundle: Bundle, result: SurfaceEvaluation, *, seed: int, lister: Lister | None = None) -> Iterator[Slice]:
     """Queries with a long word, as they were typed, and with one typing error in such a word."""
+    lister = lister or Lister()
     draw = random.Random(seed)  # noqa: S311 - a measurement, not a secret
     typed = tuple(misspelt(query, draw) for query in result.audience.typed)
     rows = np.flatnonzero([one != other for one, other in zip(typed, result.audience.typed, strict=True)])
     if not len(rows):
         return
     wrong = replace(result.audience, typed=typed).at(rows)
-    lists = {FUSED: fused_lists(bundle, wrong)}
-    lists |= {name: member_lists(bundle, name, wrong) for name in result.members}
+    lists = {FUSED: lister.fused(bundle, wrong)}
+    lists |= {name: lister.of_member(bundle, name, wrong) for name in result.members}
     found = {system: scored(one.codes, wrong, result.n_items) for system, one in lists.items()}
     yield _rows_of(result, "typing", "as it was typed", rows)
     numbers = {system: np.column_stack([values[name] for name in SLICED]) for system, values in found.items()}

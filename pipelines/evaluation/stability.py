@@ -18,8 +18,9 @@ import numpy as np
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation.bootstrap import DIGITS
+from pipelines.evaluation.kept_lists import Lists
 from pipelines.evaluation.ledger import overlap
-from pipelines.evaluation.protocol import CUT, FUSED, Lists, SurfaceEvaluation, Track, fused_lists, scored, silently
+from pipelines.evaluation.protocol import CUT, FUSED, Lister, SurfaceEvaluation, scored
 from pipelines.evaluation.targets import Audience, Targets, audience, sample
 from pipelines.ids import IdIndex
 from pipelines.splitting import Instant, Instants
@@ -52,7 +53,7 @@ def stability(
     targets: Mapping[str, Targets],
     *,
     seed: int,
-    track: Track[Any] = silently,
+    lister: Lister | None = None,
 ) -> dict[str, Any]:
     """Everything that is read from several instants.
 
@@ -62,13 +63,14 @@ def stability(
         judged: what was found on the holdout, by surface.
         targets: targets of the windows by name of the instant.
         seed: for the samples of users.
-        track: shows progress.
+        lister: makes the lists.
 
     Returns:
         ``steps``: one record per surface and step between neighbouring instants, with days, mean,
         standard deviation over users and number of users of overlap@10 and rank-biased overlap;
         ``weeks``: one record per surface, instant and week of its window, with the same of ``WEEKLY``.
     """
+    lister = lister or Lister()
     recommending = [surface for surface in judged if surface != Surface.SEARCH]
     queries = _queries(judged[Surface.SEARCH].audience, seed=seed) if Surface.SEARCH in judged else None
     users: list[str] | None = None
@@ -80,9 +82,9 @@ def stability(
         groups = {surface: _users_then(bundle, surface, users) for surface in recommending}
         if queries is not None:
             groups[Surface.SEARCH] = np.ones(len(queries), np.bool_), queries
-        followed.append(_follow(bundle, instant, groups, track=track))
+        followed.append(_follow(bundle, instant, groups, lister))
         if instant.name in targets:
-            weeks += _window_weeks(bundle, instant, targets[instant.name], recommending, seed=seed, track=track)
+            weeks += _window_weeks(bundle, instant, targets[instant.name], recommending, seed=seed, lister=lister)
     for result in judged.values():
         if instants.judged and any(np.isfinite(days).any() for days in result.audience.days):
             weeks += weekly(result.audience, result.lists[FUSED], instants.judged, n_items=result.n_items)
@@ -137,13 +139,13 @@ def describe(values: np.ndarray) -> dict[str, Any]:
 
 def _users(bundle: Bundle, *, seed: int) -> list[str]:
     """A sample of users with the target; of those, the ones known at an earlier instant are one of its users."""
-    known = np.flatnonzero(np.asarray(bundle.features.users["bought"]) > 0)
-    return bundle.features.user_ids.ids(sample(known.tolist(), MOST_USERS, seed=seed))
+    known = bundle.features.user_ids.ids(np.flatnonzero(np.asarray(bundle.features.users["bought"]) > 0))
+    return [known[row] for row in sample(known, MOST_USERS, seed=seed)]
 
 
 def _queries(group: Audience, *, seed: int) -> Audience:
     """A sample of the judged queries; what is right for them is not looked at."""
-    rows = sample(range(len(group)), MOST_USERS, seed=seed)
+    rows = sample(group.users, MOST_USERS, seed=seed)
     nothing = tuple(np.zeros(0) for _ in rows)
     return replace(group.at(rows), relevant=nothing, days=nothing, gains=nothing)
 
@@ -165,12 +167,12 @@ def _users_then(bundle: Bundle, surface: str, users: Sequence[str]) -> tuple[np.
 
 
 def _follow(
-    bundle: Bundle, instant: Instant, groups: Mapping[str, tuple[np.ndarray, Audience]], *, track: Track[Any]
+    bundle: Bundle, instant: Instant, groups: Mapping[str, tuple[np.ndarray, Audience]], lister: Lister
 ) -> Followed:
     found = {}
     for surface, (known, group) in groups.items():
         found[surface] = np.full((len(known), CUT), -1, np.int64)
-        lists = fused_lists(bundle, group, track=track, about=f"at {instant.name}")
+        lists = lister.fused(bundle, group, f"at {instant.name}")
         found[surface][np.flatnonzero(known)] = lists.codes[:, :CUT]
     return Followed(instant, bundle.features.item_ids, {name: known for name, (known, _) in groups.items()}, found)
 
@@ -201,9 +203,9 @@ def _translated(before: Followed, after: Followed, codes: np.ndarray) -> np.ndar
 
 
 def _window_weeks(
-    bundle: Bundle, instant: Instant, window: Targets, surfaces: list[str], *, seed: int, track: Track[Any]
+    bundle: Bundle, instant: Instant, window: Targets, surfaces: list[str], *, seed: int, lister: Lister
 ) -> Iterator[dict[str, Any]]:
     for surface in surfaces:
         group = audience(bundle.features, window, Surface(surface), max_users=MOST_USERS, seed=seed)
-        lists = fused_lists(bundle, group, track=track, about=f"weeks of {instant.name}")
+        lists = lister.fused(bundle, group, f"weeks of {instant.name}")
         yield from weekly(group, lists, instant, n_items=bundle.features.n_items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -154,7 +155,7 @@ def audience(features: FeatureState, targets: Targets, surface: Surface, *, max_
     """
     codes = [features.user_ids.code(user) for user in targets.users]
     known = [row for row, code in enumerate(codes) if code >= 0 and features.users["bought"][code] > 0]
-    rows = sample(known, max_users, seed=seed)
+    rows = [known[row] for row in sample([targets.users[row] for row in known], max_users, seed=seed)]
     instant = features.time.timestamp() / SECONDS_A_DAY
     everyone = Audience(
         surface=str(surface),
@@ -206,9 +207,12 @@ def queries(features: FeatureState, labelled: Sequence[LabelledQuery]) -> Audien
     )
 
 
-def sample(rows: Sequence[int], most: int, *, seed: int) -> list[int]:
-    """At most ``most`` of the rows, in their order, the same for the same seed."""
-    if len(rows) <= most:
-        return list(rows)
-    picked = np.random.default_rng(seed).choice(len(rows), most, replace=False)
-    return [rows[place] for place in sorted(picked.tolist())]
+def sample(names: Sequence[str], most: int, *, seed: int) -> list[int]:
+    """Rows of at most ``most`` names, in their order: those with the least hash, which the seed stirs.
+
+    Names that come or go change the sample by as many at most, so that tomorrow's is nearly today's.
+    """
+    if len(names) <= most:
+        return list(range(len(names)))
+    stirred = [hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest() for name in names]
+    return sorted(sorted(range(len(names)), key=stirred.__getitem__)[:most])

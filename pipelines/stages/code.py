@@ -19,14 +19,15 @@ def main(argv: list[str] | None = None) -> None:
     """Write ``artifacts/code/<stage>.json`` and ``artifacts/code/train/<kind>.json``: files by path, with SHA-256."""
     told = arguments("Name the code that each stage runs.", argv)
     code = SourceCode(Path(__file__).resolve().parents[2])
-    with replacing_folder(Workspace(told.artifacts).root / "code") as folder:
+    work = Workspace(told.artifacts)
+    with replacing_folder(work.root / "code") as folder:
         for module in stages(code):
             if module == f"{STAGES}.{PER_KIND}":
                 (folder / PER_KIND).mkdir()
                 for name in kinds(code):
                     _write(folder / PER_KIND / f"{name}.json", code, code.run_by(module, kind=name))
             else:
-                _write(folder / f"{module.rpartition('.')[2]}.json", code, code.run_by(module))
+                _write(folder / work.code(module.rpartition(".")[2]).name, code, code.run_by(module))
 
 
 def stages(code: SourceCode) -> list[str]:

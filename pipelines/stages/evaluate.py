@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from pipelines import champion
 from pipelines import params as parameters
 from pipelines.evaluation import evaluator
 from pipelines.evaluation.console import headline, progress
+from pipelines.evaluation.kept_lists import KeptLists
+from pipelines.evaluation.protocol import Lister
 from pipelines.stages.running import arguments, run
+from pipelines.storage import file_sha256
 from pipelines.workspace import Workspace
 
 
@@ -16,7 +20,10 @@ def main() -> None:
     told = arguments("Measure the judged bundle on the holdout.")
     params = parameters.load(told.params)
     console = Console()
-    evaluation = evaluator.evaluate(Workspace(told.artifacts), params, track=progress(console))
+    work = Workspace(told.artifacts)
+    kept = KeptLists(champion.home_from_environment(), code=file_sha256(work.code("evaluate")))
+    evaluation = evaluator.evaluate(work, params, lister=Lister(progress(console), kept))
+    kept.forget()
     folder = told.artifacts / "evaluation"
     evaluator.save(evaluation, folder)
     for part in headline(evaluation.documents):

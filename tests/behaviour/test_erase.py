@@ -20,6 +20,8 @@ from pipelines.actions.collect import collect
 from pipelines.actions.doctor import _erasures
 from pipelines.actions.erase import Erased, erase
 from pipelines.cli import app
+from pipelines.evaluation import kept_lists
+from pipelines.evaluation.kept_lists import KeptLists, Lists
 from pipelines.ingestion.canonical.ingest import ingest
 from pipelines.ingestion.canonical.snapshot import take
 from pipelines.params import DataParams
@@ -114,7 +116,10 @@ def test_an_erased_user_is_in_no_store_no_partition_no_copy_and_no_later_trainin
     assert store.linked_user("cookie") == "other"
     collect(home=home, url=addresses[0], now=NOW)
     assert collected_ids(home) == ["0", "1", "2", "3", "4", "5", "6", "t1", "t2"]
+    made = Lists.of([([0], [1.0], None)], 1)
+    KeptLists(home, code="c").completed(["s"], [SECRET], lambda _: made)
     (done,) = forget(home, addresses)
+    assert not (home / kept_lists.FOLDER).exists()
     assert (done.rows, done.partition_rows) == (4, 5)
     assert (store.recent(SECRET), len(store.recent("other")), len(store.recent("passer-by"))) == ([], 3, 1)
     store.close()

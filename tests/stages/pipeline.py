@@ -21,6 +21,7 @@ QUICK: dict[str, Any] = {
 """Parameters with which a small shop takes seconds."""
 
 STAGES: tuple[str, ...] = (
+    "code",
     "snapshot",
     "ingest",
     "validate_raw",

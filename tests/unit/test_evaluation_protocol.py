@@ -179,11 +179,19 @@ def test_a_surface_without_users_says_so() -> None:
 
 
 def test_a_sample_of_users_is_the_same_for_the_same_seed_and_keeps_their_order() -> None:
-    one = targets.sample(range(100), 10, seed=1)
-    assert one == targets.sample(range(100), 10, seed=1)
+    names = [f"u{place}" for place in range(100)]
+    one = targets.sample(names, 10, seed=1)
+    assert one == targets.sample(names, 10, seed=1)
     assert one == sorted(one)
-    assert one != targets.sample(range(100), 10, seed=2)
-    assert targets.sample([3, 1], 5, seed=1) == [3, 1]
+    assert one != targets.sample(names, 10, seed=2)
+    assert targets.sample(["b", "a"], 5, seed=1) == [0, 1]
+
+
+def test_a_user_more_changes_a_sample_by_one_at_most() -> None:
+    names = [f"u{place}" for place in range(100)]
+    before = {names[row] for row in targets.sample(names, 10, seed=1)}
+    more = ["new", *names]
+    assert len(before & {more[row] for row in targets.sample(more, 10, seed=1)}) >= 9
 
 
 def test_the_best_single_member_is_named_per_metric_and_compared_user_by_user() -> None:
