@@ -30,7 +30,7 @@ from pipelines.fusion import learning
 from pipelines.model_api import TrainingData
 from pipelines.params import AllParams, TextParams
 from pipelines.search.encoding import ENCODER
-from pipelines.stages.encode import PROBES
+from pipelines.stages.encode_queries import PROBES
 from pipelines.text_encoding import TextVectors, VectorCache, item_text, text_key
 
 AS_OF = datetime(2022, 7, 1, tzinfo=UTC)

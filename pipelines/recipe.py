@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "source.tar.gz"
 """Name of the packed source in a judged bundle."""
 SHAPING_STAGES = (
-    "snapshot", "ingest", "encode", "split", "features", "features_served", "tune",
+    "snapshot", "ingest", "split", "encode", "encode_queries", "features", "features_served", "tune",
     "train", "refresh", "fuse", "judge", "assemble",
 )  # fmt: skip
 """Stages whose output, in the end, is the bundle; the others look at it."""

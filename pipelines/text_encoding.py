@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
 from pipelines.errors import ArtifactError
@@ -40,6 +41,12 @@ def item_text(title: str | None, brand: str | None, category: str | None) -> str
         if part and f" {part.casefold()} " not in f" {text.casefold()} ":
             text = f"{text} {part}".strip()
     return text
+
+
+def texts_of(tables: Path) -> list[str]:
+    """Every text that an item of a run's tables has or had; several may be equal."""
+    rows = pq.read_table(tables / "catalog.parquet", columns=["title", "brand", "category"])
+    return [text for row in rows.to_pylist() if (text := item_text(*row.values()))]
 
 
 def text_key(text: str) -> str:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.lookup import LiveEvent
+from pipelines.parallel import mapped
 from pipelines.ranking import RankRequest
 from pipelines.stages.running import run
 from pipelines.storage import replacing_file
@@ -39,18 +40,18 @@ def lists(bundle: Bundle, users: pa.Table, live: Mapping[str, Sequence[LiveEvent
         users: columns ``USERS``; on ``search`` a query stands in the place of the history.
         live: events since the bundle was made by history, oldest first.
     """
-    rows: list[dict[str, object]] = []
-    for asked in users.to_pylist():
+
+    def answered(asked: dict[str, str]) -> list[dict[str, object]]:
         surface, user = asked["surface"], asked["history_id"]
-        if surface not in bundle.manifest["surfaces"]:
-            continue
         request = RankRequest(surface=Surface(surface), n=LIST_LENGTH)
         if surface == Surface.SEARCH:
             ranking = bundle.judging(user).rank(replace(request, query=user), bundle.history())
         else:
             ranking = bundle.rank(request, bundle.history(user_id=user, events=live.get(user, ())))
-        rows += [asked | {"rank": place, "item_id": item.id} for place, item in enumerate(ranking.items, 1)]
-    return pa.Table.from_pylist(rows, schema=LISTS)
+        return [asked | {"rank": place, "item_id": item.id} for place, item in enumerate(ranking.items, 1)]
+
+    asking = [asked for asked in users.to_pylist() if asked["surface"] in bundle.manifest["surfaces"]]
+    return pa.Table.from_pylist([row for rows in mapped(answered, asking) for row in rows], schema=LISTS)
 
 
 def live_events(interactions: Path, *, since: datetime, until: datetime) -> dict[str, list[LiveEvent]]:

@@ -76,7 +76,8 @@ def steps(values: Mapping[str, Any]) -> dict[str, Step]:
     train = {name: f"train@{name}" for name in members}
     found = [
         _step("split", [values.get("split"), seed], (), ("split",)),
-        _step("encode", _without(values.get("text"), "tuning"), ("split",), ("text", "query_encoder")),
+        _step("encode", _without(values.get("text"), "tuning"), ("split",), ("text",)),
+        _step("encode_queries", _without(values.get("text"), "tuning"), ("encode",), ("query_encoder",)),
         _step("features", seed, ("encode", "split"), ("features",)),
         _step("tune", [values.get("text"), seed], ("features",), ("tuned",)),
         *(

@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 START = datetime(2020, 1, 1, tzinfo=UTC)
 WEEKS, USERS, ITEMS, FAVOURITES = 24, 400, 150, 5
 STAGES = (
-    "code", "snapshot", "ingest", "validate_raw", "split", "encode", "features", "features --served", "validate_frames",
+    "code", "snapshot", "ingest", "validate_raw", "split", "encode", "encode_queries", "features", "features --served",
+    "validate_frames",
 )  # fmt: skip
 AFTER = ("members", "fuse", "judge", "assemble", "evaluate", "validate_rankings", "reference", "gate")
 DRIVER = """

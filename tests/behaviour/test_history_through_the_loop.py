@@ -21,7 +21,7 @@ from serving.event_store import EventStore
 from serving.history import history, live_events, whose
 from tests.stages import pipeline, shops
 
-STAGES = ("snapshot", "ingest", "split", "encode", "features --served")
+STAGES = ("snapshot", "ingest", "split", "encode", "encode_queries", "features --served")
 USERS = [f"0{n}" for n in range(8)]
 DAY_60 = shops.START + timedelta(days=60)
 

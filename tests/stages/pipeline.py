@@ -27,6 +27,7 @@ STAGES: tuple[str, ...] = (
     "validate_raw",
     "split",
     "encode",
+    "encode_queries",
     "features",
     "features --served",
     "validate_frames",

@@ -19,6 +19,7 @@ from pipelines.adapters import encoder
 from pipelines.adapters.encoder import KERAS, ONNX, TextEncoder, child_environment, encode_batches, padded_length
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.stages import encode as stage
+from pipelines.stages import encode_queries
 from pipelines.text_encoding import TextVectors, VectorCache, encode, item_text, text_key
 from pipelines.workspace import Workspace
 from tests.conformance import encoders
@@ -198,7 +199,8 @@ def test_a_new_product_changes_no_file_that_is_as_of_t2(tmp_path: Path, monkeypa
             nothing = pa.nulls(len(titles), pa.string())
             table = pa.table({"title": titles, "brand": nothing, "category": nothing})
             pq.write_table(table, tables / "catalog.parquet")
-        stage.main(["--params", str(settings), "--artifacts", str(work.root)])
+        for one in (stage, encode_queries):
+            one.main(["--params", str(settings), "--artifacts", str(work.root)])
         folders = (work.text(served=False), work.query_encoder)
         return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 

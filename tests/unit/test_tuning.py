@@ -33,7 +33,7 @@ KINDS, SORTS = 6, 8
 ASKED = [f"ask{k}" for k in "abcdefghijkl"[:KINDS]]
 MADE = [f"thing{k}" for k in "abcdefghijkl"[:KINDS]]
 SORT = [f"sort{k}" for k in "abcdefghijkl"[:SORTS]]
-UNTIL_FEATURES = ("snapshot", "ingest", "split", "encode", "features", "features --served")
+UNTIL_FEATURES = ("snapshot", "ingest", "split", "encode", "encode_queries", "features", "features --served")
 
 
 def contrary_shop(root: Path) -> None:
