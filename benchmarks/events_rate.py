@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,8 +32,8 @@ from sqlalchemy import create_engine, make_url, text
 
 from benchmarks import load, made_bundle
 from benchmarks.started import serving
+from benchmarks.telling import add_output, tell
 from pipelines.service_process import Started
-from pipelines.storage import write_json
 
 EVENTS_A_SECOND = 1000
 SCHEMA = "fuseline_bench"
@@ -66,9 +65,7 @@ def main() -> None:
         "events_a_second_beside": EVENTS_A_SECOND,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the end",
     }
-    _print(report, as_json=told.json)
-    if told.out:
-        write_json(told.out, report)
+    tell(report, told, _print)
 
 
 def _arguments() -> argparse.Namespace:
@@ -78,8 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each loop")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, help="write JSON here too")
+    add_output(parser)
     return parser.parse_args()
 
 
@@ -176,10 +172,7 @@ async def _while_posting(port: int, lists: Sequence[bytes], *, rate: float, seco
     return asked
 
 
-def _print(report: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-        return
+def _print(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['workers']} workers, {report['clients']} clients, {report['machine']}")
     for name in report["rows"][0]:
         table.add_column(name.replace("_", " "), justify="left" if name == "store" else "right")

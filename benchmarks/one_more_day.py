@@ -13,7 +13,6 @@ runs follow each other on the same machine; a folder that has a run's result goe
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.telling import add_output, tell
 from pipelines import champion
 from pipelines import params as parameters
 from pipelines.actions.runs import worktree
@@ -69,12 +69,7 @@ def main() -> None:
         folder = told.folder and told.folder.absolute()
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuseline-bench-")))
         report = measured(folder, Path.cwd(), told.day, timedelta(days=told.days))
-    if told.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-    else:
-        _print(report)
-    if told.out:
-        write_json(told.out, report)
+    tell(report, told, _print)
 
 
 def _arguments() -> argparse.Namespace:
@@ -82,8 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--day", type=date.fromisoformat, required=True, help="as_of of the first run, YYYY-MM-DD")
     parser.add_argument("--days", type=int, default=14, help="after the second run's as_of; lists are compared on them")
     parser.add_argument("--folder", type=Path, help="where runs lie and stay; default: a folder that goes at the end")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, help="write JSON here too")
+    add_output(parser)
     return parser.parse_args()
 
 

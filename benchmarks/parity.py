@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.started import serving
+from benchmarks.telling import add_output, tell
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.ranking import RankRequest
@@ -31,18 +31,19 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("artifacts/judged"))
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--json", action="store_true")
+    add_output(parser)
     told = parser.parse_args()
     bundle = Bundle.load(told.bundle)
     rows = [compared(bundle, told.bundle.resolve(), told.users, workers) for workers in told.workers]
-    if told.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*map(str, row.values()))
-        Console().print(table)
+    tell(rows, told, _print)
     raise SystemExit(any(row["lists that differ"] or row["largest difference"] > TOLERANCE for row in rows))
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
 
 
 def compared(bundle: Bundle, folder: Path, users: int, workers: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from rich.console import Console
 
 from benchmarks import load, made_bundle, rounds
 from benchmarks.started import serving
+from benchmarks.telling import add_output, tell
 from pipelines.features.state import FeatureState
 from pipelines.service_process import Started
-from pipelines.storage import write_json
 
 
 def main() -> None:
@@ -42,9 +41,7 @@ def main() -> None:
                 ]
                 rows = rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed)
             report = _report(rows, told, features, ours)
-    _print(report, as_json=told.json)
-    if told.out:
-        write_json(told.out, report)
+    tell(report, told, _print)
 
 
 def _arguments() -> argparse.Namespace:
@@ -56,8 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=2000, help="distinct requests, one a user")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, help="write JSON here too")
+    add_output(parser)
     return parser.parse_args()
 
 
@@ -96,10 +92,7 @@ def _report(
     }
 
 
-def _print(report: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-        return
+def _print(report: dict[str, Any]) -> None:
     title = f"{report['n_items']:,} items, {report['workers']} workers, {report['clients']} clients"
     console = Console()
     console.print(rounds.table(report["rows"], title=title))

@@ -33,6 +33,7 @@ from rich.table import Table
 from benchmarks import bm25_peers, composed_shop, load, rounds, search_bundle
 from benchmarks.search_bundle import Built
 from benchmarks.started import serving
+from benchmarks.telling import add_output, tell
 from pipelines import champion
 from pipelines import params as parameters
 from pipelines.bundle import Bundle
@@ -41,7 +42,6 @@ from pipelines.models import bm25
 from pipelines.params import AllParams
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
-from pipelines.storage import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTINCT, MIX, EMPTY = "distinct queries", "mix of queries", "empty route"
@@ -108,12 +108,7 @@ def main() -> None:
     told = _arguments()
     with tempfile.TemporaryDirectory(prefix="fuseline-bench-") as name:
         report = measured(told, Path(name))
-    if told.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-    else:
-        _print(report)
-    if told.out:
-        write_json(told.out, report)
+    tell(report, told, _print)
 
 
 def _arguments() -> argparse.Namespace:
@@ -128,8 +123,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of the service, and processes a lexical index")
     parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of the mix before anything is measured")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--out", type=Path, help="write JSON here too")
+    add_output(parser)
     return parser.parse_args()
 
 

@@ -15,9 +15,7 @@ letters swapped, one lost, doubled or replaced; seeded) and states what is left.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.telling import add_output, tell
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
@@ -48,13 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Quality of a shop's search on its judgments.")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="of a run (default: %(default)s)")
     parser.add_argument("--typos", action="store_true", help="also with one typing error a query")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_output(parser)
     told = parser.parse_args()
     report = measured(told.artifacts, typos=told.typos)
-    if told.json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-    else:
-        _print(report)
+    tell(report, told, _print)
 
 
 def measured(artifacts: Path, *, typos: bool) -> dict[str, Any]:

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,6 +26,7 @@ from rich.table import Table
 from benchmarks import load, made_bundle
 from benchmarks.recommend_latency import requests_of
 from benchmarks.started import serving
+from benchmarks.telling import add_output, tell
 from pipelines import champion
 from pipelines.bundle import MANIFEST
 from pipelines.champion import Pointer
@@ -91,7 +90,7 @@ def main() -> None:
         "workers": told.workers,
         "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
     }
-    _print(report, as_json=told.json)
+    tell(report, told, _print)
 
 
 def _arguments() -> argparse.Namespace:
@@ -103,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="promotions, each with a rollback")
     parser.add_argument("--requests", type=int, default=2000, help="distinct requests, one a user")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_output(parser)
     return parser.parse_args()
 
 
@@ -169,10 +168,7 @@ def _percentiles(values: Sequence[float]) -> dict[str, Any]:
     return {"answers": len(ordered), **{name: None if v is None else round(v, 2) for name, v in at.items()}}
 
 
-def _print(report: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-        return
+def _print(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['rate_per_s']} requests/s, {report['workers']} workers")
     for name in ("while", "answers", "p50_ms", "p99_ms", "max_ms"):
         table.add_column(name, justify="left" if name == "while" else "right")

@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.telling import add_output, tell
 from benchmarks.two_tower_peers import Setting, measured, problem
 
 SAME_BATCH = Setting(8192, 0.1, epochs=3, steps=2), Setting(8192, 0.004, epochs=3, steps=8)
@@ -187,7 +188,7 @@ def main() -> None:
         "--tables", type=Path, default=Path("artifacts/split/history"), help="folder of the log it is of"
     )
     parser.add_argument("--rounds", type=int, default=3, help="also the number of seeds")
-    parser.add_argument("--json", action="store_true")
+    add_output(parser)
     parser.add_argument("--one", choices=tuple(GRID), help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -195,10 +196,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(one(arguments.one, arguments.seed, arguments)) + "\n")
         return
     result = compare(arguments, Console(stderr=True))
-    if arguments.json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    else:
-        Console().print(table(result))
+    tell(result, arguments, lambda found: Console().print(table(found)))
 
 
 if __name__ == "__main__":
