@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from pipelines.bundle import Bundle
 from pipelines.contracts import ARROW, CATALOG, Surface
 from pipelines.errors import ArtifactError
 from pipelines.evaluation import comparisons, evaluator, ledger, protocol, slices, stability, tables, targets
-from pipelines.evaluation.protocol import FUSED, SurfaceEvaluation
+from pipelines.evaluation.kept_lists import KeptLists
+from pipelines.evaluation.protocol import FUSED, Lister, SurfaceEvaluation
 from pipelines.evaluation.targets import Audience, Targets
 from pipelines.features.definitions import ITEM, USER, USER_ITEM
 from pipelines.features.state import FeatureState, UserItems
@@ -112,6 +114,45 @@ def judged(surface: Surface = Surface.RECOMMEND) -> SurfaceEvaluation:
     """The world's holdout on one surface."""
     group = targets.audience(features(), HOLDOUT, surface, max_users=10, seed=0)
     return protocol.evaluate_surface(bundle(), group)
+
+
+@pytest.mark.parametrize("surface", [Surface.RECOMMEND, Surface.RECOMMEND_NEW])
+def test_an_evaluation_with_kept_lists_equals_one_without(surface: Surface, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counting(rows: Sequence[str], description: str) -> Sequence[str]:
+        asked.extend(rows)
+        return rows
+
+    def evaluated(users: int, kept: KeptLists | None) -> SurfaceEvaluation:
+        some = Targets(HOLDOUT.users[:users], HOLDOUT.items[:users], HOLDOUT.days[:users])
+        group = targets.audience(features(), some, surface, max_users=10, seed=0)
+        whole = bundle()
+        whole.manifest["files"] = {"features/users.json": "1"}
+        return protocol.evaluate_surface(whole, group, lister=Lister(counting, kept))
+
+    evaluated(1, KeptLists(tmp_path, code="c"))
+    asked.clear()
+    found, wanted = evaluated(4, KeptLists(tmp_path, code="c")), judged(surface)
+    assert set(asked) == {"bob"}
+    for system, lists in wanted.lists.items():
+        np.testing.assert_array_equal(found.lists[system].codes, lists.codes)
+        np.testing.assert_array_equal(found.lists[system].scores, lists.scores)
+        assert found.lists[system].fallbacks == lists.fallbacks
+        for metric, values in wanted.per_user[system].items():
+            np.testing.assert_array_equal(found.per_user[system][metric], values)
+
+
+def test_a_bundle_without_a_member_shares_no_kept_list_with_the_whole_one() -> None:
+    whole = bundle()
+    assert whole.content is None
+    whole.manifest["files"] = {"features/users.json": "1", "source.tar.gz": "1"}
+    less, older = whole.without("poor"), bundle()
+    older.manifest["files"] = {"features/users.json": "1", "source.tar.gz": "2"}
+    assert len({whole.content, less.content}) == 2
+    assert whole.content == older.content
+    older.manifest["files"] = {"features/users.json": "2"}
+    assert whole.content != older.content
 
 
 def test_only_users_with_the_target_before_and_after_the_instant_are_judged() -> None:
