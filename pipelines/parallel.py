@@ -27,11 +27,18 @@ def mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     _state["function"] = function
     try:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _one_thread) as pool:
             for results in pool.map(_call, chunks):
                 yield from results
     finally:
         _state.clear()
+
+
+def _one_thread() -> None:
+    """Each worker has a core; threads of linear algebra in all of them would fight for it and take thrice as long."""
+    from threadpoolctl import threadpool_limits  # a service scores with this library's code and has no workers
+
+    threadpool_limits(1)
 
 
 def _call(chunk: Sequence[Any]) -> list[Any]:
