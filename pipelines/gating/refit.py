@@ -150,7 +150,7 @@ def refit(champion_judged: Path, candidate: Recipe, artifacts: Path, work: Path,
     params_file = work / "params.yaml"
     write_text(params_file, yaml.safe_dump(dict(old.values), sort_keys=False))
     same, made = reusable(old, candidate), work / "artifacts"
-    (made / "members_served").mkdir(parents=True, exist_ok=True)  # nothing is brought up to t3 here
+    (made / "members_served").mkdir(parents=True, exist_ok=True)  # an older source looks there for members to remove
     _link(GIVEN, artifacts, made)
     for name, step in old.steps().items():
         done = work / "done" / name

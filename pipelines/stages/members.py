@@ -21,10 +21,10 @@ def main() -> None:
         if not work.member_status(member).exists():
             raise ArtifactError(f"member {member} was not fitted", do=f"run `dvc repro train@{member}`")
         found[member] = read_json(work.member_status(member))
-    for folder in (work.root / "members", work.root / "members_served"):
-        for stale in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in params.models):
-            shutil.rmtree(stale)
-            print(f"removed {stale}: params.yaml names no such member")
+    folder = work.root / "members"
+    for stale in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in params.models):
+        shutil.rmtree(stale)
+        print(f"removed {stale}: params.yaml names no such member")
     write_json(work.root / "members.json", found)
     for member, status in found.items():
         print(f"{member}: {status['kind']}" + (f", not applicable: {status['reason']}" if status["reason"] else ""))

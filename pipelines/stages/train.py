@@ -1,4 +1,4 @@
-"""Fit one member at every window and at t2, or with ``--served`` bring it up to t3."""
+"""Fit one member at every window and at t2."""
 
 from __future__ import annotations
 
@@ -7,27 +7,22 @@ from pipelines.errors import ParamsError
 from pipelines.fitting import fit_member, write_status
 from pipelines.stages.running import run, stage_parser
 from pipelines.storage import read_json, replacing_folder
-from pipelines.workspace import JUDGED, Workspace
+from pipelines.workspace import Workspace
 
 
 def main() -> None:
-    """Write ``artifacts/members/<member>/``, or ``artifacts/members_served/<member>/``."""
+    """Write ``artifacts/members/<member>/``."""
     parser = stage_parser("Fit one member at every window and at t2.")
     parser.add_argument("--member", required=True, help="name of the member in params.yaml")
-    parser.add_argument("--served", action="store_true", help="bring the member up to t3 instead")
     told = parser.parse_args()
     params = parameters.load(told.params)
     if told.member not in params.models:
         raise ParamsError(f"models has no {told.member!r}", wanted=f"one of {', '.join(params.models)}")
     work = Workspace(told.artifacts)
-    entry = params.models[told.member]
-    tables = work.current if told.served else work.history
-    status = work.served_status(told.member) if told.served else work.member_status(told.member)
-    names = list(read_json(tables / "about.json")["instants"])
-    parent = JUDGED if told.served else None
+    entry, status = params.models[told.member], work.member_status(told.member)
+    names = list(read_json(work.history / "about.json")["instants"])
     with replacing_folder(status.parent) as folder:
-        seed = params.seed
-        reason = fit_member(told.member, entry, work, names, into=folder, tables=tables, seed=seed, parent=parent)
+        reason = fit_member(told.member, entry, work, names, into=folder, tables=work.history, seed=params.seed)
         write_status(folder / status.name, entry, reason)
     if reason:
         print(f"{told.member}: not applicable, {reason}")

@@ -34,7 +34,7 @@ STAGES = (
     "code", "snapshot", "ingest", "validate_raw", "split", "encode", "encode_queries", "features", "features --served",
     "validate_frames",
 )  # fmt: skip
-AFTER = ("members", "fuse", "judge", "assemble", "evaluate", "validate_rankings", "reference", "gate")
+AFTER = ("members", "refresh", "fuse", "judge", "assemble", "evaluate", "validate_rankings", "reference", "gate")
 DRIVER = """
 import importlib, sys
 for line in sys.argv[1].split(","):
@@ -100,7 +100,7 @@ def run(folder: Path, home: Path, *, weeks: int, models: Sequence[str], method: 
     as_of = (START + timedelta(weeks=weeks)).date().isoformat()
     (folder / "params.yaml").write_text(PARAMS.format(as_of=as_of, models=kinds, method=method))
     (folder / "var" / "feedback").mkdir(parents=True, exist_ok=True)
-    train = [f"train --member {name}{served}" for name in models for served in ("", " --served")]
+    train = [f"train --member {name}" for name in models]
     environment = os.environ | {"FUSELINE_HOME": str(home), "PYTHONPATH": str(folder)}
     command = [sys.executable, "-c", DRIVER, ",".join([*STAGES, *train, *AFTER])]
     answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

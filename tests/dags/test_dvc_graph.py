@@ -45,7 +45,7 @@ def test_a_model_that_is_added_or_removed_is_added_to_and_removed_from_the_graph
     stages = graph.read(folder)
     assert graph.edges(stages) == drawn
     names = {stage.task_id for stage in stages}
-    assert {"train.ease", "train.third", "refresh.third"} <= names
+    assert {"train.ease", "train.third", "refresh"} <= names
     assert "train.popularity" not in names
 
 

@@ -291,7 +291,7 @@ def test_a_shop_that_nobody_judged_learns_from_its_searches_each_instant_from_th
     seen: list[Work] = []
     monkeypatch.setattr(tuner, "tune", pretending(drawn, seen))
     monkeypatch.setattr(stage.Tuning, "compared", lambda *_: {"reason": None})
-    work = tuned(tmp_path, monkeypatch, stages=(*UNTIL_FEATURES, "tune", "tune --served", "train", "train --served"))
+    work = tuned(tmp_path, monkeypatch, stages=(*UNTIL_FEATURES, "tune", "tune --served", "train", "refresh"))
     times = read_json(work.history / "about.json")["instants"]
     instants = sorted(times, key=times.__getitem__)
     asked = {one.name: {query.text for query in one.queries} for one in seen[0].lessons}
