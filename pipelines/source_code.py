@@ -20,13 +20,15 @@ FILE_NAME = re.compile(r"[\w-]+(\.[\w.-]+)?")
 
 
 class SourceCode:
-    """The packages in a folder; every file is parsed once in the life of an instance."""
+    """The packages in a folder; an instance reads every file once, and knows nothing of later changes."""
 
     def __init__(self, root: Path) -> None:
         """``root``: the folder that holds ``pipelines/``."""
         self.root = root
         self._trees: dict[Path, ast.Module] = {}
         self._imported: dict[tuple[Path, bool, bool, bool], frozenset[str]] = {}
+        self._files: dict[str, Path | None] = {}
+        self._beside: dict[Path, frozenset[Path]] = {}
 
     def closure(
         self, modules: Iterable[str], *, lazy: bool = True, packages: bool = True, kind: str | None = None
@@ -60,8 +62,11 @@ class SourceCode:
 
     def file_of(self, module: str) -> Path | None:
         """The file of a module of this source, or None."""
-        base = self.root.joinpath(*module.split("."))
-        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+        if module not in self._files:
+            base = self.root.joinpath(*module.split("."))
+            both = (base.with_suffix(".py"), base / "__init__.py")
+            self._files[module] = next((path for path in both if path.is_file()), None)
+        return self._files[module]
 
     def modules(self, *packages: str) -> list[str]:
         """Every module of these packages, given as dotted names, sorted."""
@@ -97,6 +102,11 @@ class SourceCode:
 
     def data_beside(self, path: Path) -> frozenset[Path]:
         """Files that are no modules, lie in a module's folder, and are named, or their folder, by a string in it."""
+        if path not in self._beside:
+            self._beside[path] = self._named_beside(path)
+        return self._beside[path]
+
+    def _named_beside(self, path: Path) -> frozenset[Path]:
         strings = [node.value for node in ast.walk(self._tree(path)) if isinstance(node, ast.Constant)]
         names = {text for text in strings if isinstance(text, str) and FILE_NAME.fullmatch(text)}
         beside = {path.parent / name for name in names if not name.endswith(".py") and not name.startswith("__")}
