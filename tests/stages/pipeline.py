@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +58,15 @@ def write_params(root: Path, **sections: Any) -> Path:
     return path
 
 
+@functools.cache
+def named_code() -> Path:
+    """What the stage ``code`` writes, made once: the tests' code does not change while they run."""
+    folder = Path(tempfile.mkdtemp(prefix="fuseline-code-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    importlib.import_module("pipelines.stages.code").main(["--artifacts", str(folder)])
+    return folder / "code"
+
+
 def run(root: Path, monkeypatch: Any, *, stages: Sequence[str] = STAGES) -> Path:
     """Run stages in ``root``; returns the artifacts' folder."""
     monkeypatch.chdir(root)
@@ -61,6 +74,9 @@ def run(root: Path, monkeypatch: Any, *, stages: Sequence[str] = STAGES) -> Path
     members = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["models"]
     for stage in stages:
         name, *arguments = stage.split()
+        if name == "code":
+            shutil.copytree(named_code(), root / "artifacts" / "code", dirs_exist_ok=True)
+            continue
         for member in members if name == "train" else [None]:
             own = [*arguments, "--member", member] if member else arguments
             monkeypatch.setattr(sys, "argv", [name, *own])
