@@ -132,7 +132,7 @@ def _compared(folder: Path, laid: Path, runs: list[Made], surface: Surface, peri
     for run in runs[1:]:
         bundle = Bundle.load(run.bundle)
         group = audiences.audience(bundle.features, wanted, surface, max_users=len(wanted.users), seed=SEED)
-        lists = protocol.Lister().fused(bundle, group)
+        lists = protocol.PLAIN.fused(bundle, group)
         values[run.name] = protocol.measure(lists.codes, group, bundle.features)[METRIC]
     apart = bootstrap.difference(values["incremental"], values["reference"], seed=SEED)
     return {

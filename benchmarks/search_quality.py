@@ -107,7 +107,7 @@ def scores(bundle: Bundle, audience: Audience) -> dict[str, PerQuery]:
 
 def fused_scores(bundle: Bundle, audience: Audience) -> PerQuery:
     """Metrics of every query as the bundle answers it."""
-    return protocol.scored(protocol.Lister().fused(bundle, audience).codes, audience, bundle.features.n_items)
+    return protocol.scored(protocol.PLAIN.fused(bundle, audience).codes, audience, bundle.features.n_items)
 
 
 def _means(found: PerQuery) -> dict[str, float]:

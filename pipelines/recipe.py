@@ -41,7 +41,7 @@ def recipe_of(params: AllParams, source_root: Path) -> dict[str, Any]:
     the code up and is no part of the id: the git commit, or None where there is no repository.
     """
     shaping = value_sha256(shaping_params(params))
-    code = code_sha256(source_root, shaping_modules(source_root, params))
+    code = code_sha256(SourceCode(source_root), shaping_modules(source_root, params))
     return {
         "id": value_sha256([shaping, code])[:ID_LENGTH],
         "params": shaping,
@@ -57,9 +57,10 @@ def shaping_params(params: AllParams) -> dict[str, Any]:
     return values
 
 
-def code_sha256(source_root: Path, modules: Iterable[str]) -> str:
-    """Hash of all source that these modules, by dotted name, can run: file names and contents."""
-    return value_sha256({str(p.relative_to(source_root)): file_sha256(p) for p in closure(source_root, modules)})
+def code_sha256(code: SourceCode, modules: Iterable[str]) -> str:
+    """Hash of all source that these modules can run, names and contents; kinds and adapters only where named."""
+    files = code.closure(modules, packages=False)
+    return value_sha256({str(path.relative_to(code.root)): file_sha256(path) for path in sorted(files)})
 
 
 def shaping_modules(source_root: Path, params: AllParams) -> list[str]:
@@ -78,11 +79,6 @@ def shaping_modules(source_root: Path, params: AllParams) -> list[str]:
     names += [f"pipelines.fusion.{path.stem}" for path in (library / "fusion").glob("*.py")]
     code = SourceCode(source_root)
     return sorted({name for name in names if code.file_of(name)})
-
-
-def closure(source_root: Path, modules: Iterable[str]) -> list[Path]:
-    """Files of the library that these modules bring along; kinds, adapters and fusers only where they are named."""
-    return sorted(SourceCode(source_root).closure(modules, packages=False))
 
 
 def revision(source_root: Path) -> str | None:

@@ -15,7 +15,7 @@ from pipelines import bundle as bundles
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.evaluation import comparisons, ledger, protocol, report, slices, stability, tables, targets
-from pipelines.evaluation.protocol import Lister, SurfaceEvaluation
+from pipelines.evaluation.protocol import PLAIN, Lister, SurfaceEvaluation
 from pipelines.evaluation.targets import Audience, Targets
 from pipelines.params import AllParams
 from pipelines.splitting import Instants
@@ -42,9 +42,8 @@ class Evaluation:
     rankings: pa.Table = field(default_factory=tables.RANKINGS.empty_table)
 
 
-def evaluate(work: Workspace, params: AllParams, *, lister: Lister | None = None) -> Evaluation:
+def evaluate(work: Workspace, params: AllParams, *, lister: Lister = PLAIN) -> Evaluation:
     """Put the judged bundle to the holdout; a surface that cannot be judged says why."""
-    lister = lister or Lister()
     instants = work.instants()
     judged = Bundle.load(work.judged)
     audiences = targets.audiences(work, judged.features, params)
@@ -75,7 +74,7 @@ def nothing(reasons: Mapping[str, str]) -> Evaluation:
 
 
 def surfaces(
-    bundle: Bundle, audiences: Mapping[Surface, Audience], lister: Lister | None = None
+    bundle: Bundle, audiences: Mapping[Surface, Audience], lister: Lister = PLAIN
 ) -> tuple[dict[str, SurfaceEvaluation], dict[str, str]]:
     """What was found by surface, and why the other surfaces were not judged."""
     results: dict[str, SurfaceEvaluation] = {}
@@ -93,7 +92,7 @@ def surfaces(
 
 
 def measure(
-    bundle: Bundle, results: Mapping[str, SurfaceEvaluation], params: AllParams, lister: Lister | None = None
+    bundle: Bundle, results: Mapping[str, SurfaceEvaluation], params: AllParams, lister: Lister = PLAIN
 ) -> dict[str, dict[str, Any]]:
     """Headline metrics, comparisons, slices and ledger, each by surface."""
     slipped = {name: slices.slips(bundle, one, seed=params.seed, lister=lister) for name, one in results.items()}

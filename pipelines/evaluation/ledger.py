@@ -16,6 +16,7 @@ from pipelines.evaluation import bootstrap
 from pipelines.evaluation.protocol import (
     CUT,
     FUSED,
+    PLAIN,
     Lister,
     SurfaceEvaluation,
     contexts_of,
@@ -32,7 +33,7 @@ MEGABYTE = 1_000_000
 
 
 def ledger(
-    bundle: Bundle, result: SurfaceEvaluation, *, seed: int, draws: int, lister: Lister | None = None
+    bundle: Bundle, result: SurfaceEvaluation, *, seed: int, draws: int, lister: Lister = PLAIN
 ) -> dict[str, Any]:
     """Per member: lists with all members minus lists without this one, paired over users.
 
@@ -40,7 +41,6 @@ def ledger(
     that hold another item without it. The fusion is not taught anew: this is what happens when the
     member fails, which a fusion taught without it could partly make up for.
     """
-    lister = lister or Lister()
     rows = sample(result.audience.users, MOST_USERS, seed=seed)
     audience = result.audience.at(rows)
     whole = result.lists[FUSED].codes[rows]

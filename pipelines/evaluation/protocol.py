@@ -122,9 +122,12 @@ class Lister:
         return self.kept.completed([bundle.content, system, audience.surface, str(length(audience))], asked, make)
 
 
-def evaluate_surface(bundle: Bundle, audience: Audience, *, lister: Lister | None = None) -> SurfaceEvaluation:
+PLAIN = Lister()
+"""Shows nothing and keeps nothing."""
+
+
+def evaluate_surface(bundle: Bundle, audience: Audience, *, lister: Lister = PLAIN) -> SurfaceEvaluation:
     """Make and measure the lists of the fusion and of every member for every user of the audience."""
-    lister = lister or Lister()
     lists = {FUSED: lister.fused(bundle, audience)}
     absent: dict[str, str] = {}
     kinds = {name: about["kind"] for name, about in bundle.manifest["members"].items()}

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.bundle import Bundle
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.protocol import FUSED, Lister, SurfaceEvaluation, scored
+from pipelines.evaluation.protocol import FUSED, PLAIN, Lister, SurfaceEvaluation, scored
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.search.analysis import Analyzer
@@ -58,9 +58,8 @@ def slices(result: SurfaceEvaluation, features: FeatureState) -> Iterator[Slice]
             yield Slice(slicing, name, part.users, _measured(result, part, rows))
 
 
-def slips(bundle: Bundle, result: SurfaceEvaluation, *, seed: int, lister: Lister | None = None) -> Iterator[Slice]:
+def slips(bundle: Bundle, result: SurfaceEvaluation, *, seed: int, lister: Lister = PLAIN) -> Iterator[Slice]:
     """Queries with a long word, as they were typed, and with one typing error in such a word."""
-    lister = lister or Lister()
     draw = random.Random(seed)  # noqa: S311 - a measurement, not a secret
     typed = tuple(misspelt(query, draw) for query in result.audience.typed)
     rows = np.flatnonzero([one != other for one, other in zip(typed, result.audience.typed, strict=True)])

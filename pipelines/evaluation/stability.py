@@ -20,7 +20,7 @@ from pipelines.contracts import Surface
 from pipelines.evaluation.bootstrap import DIGITS
 from pipelines.evaluation.kept_lists import Lists
 from pipelines.evaluation.ledger import overlap
-from pipelines.evaluation.protocol import CUT, FUSED, Lister, SurfaceEvaluation, scored
+from pipelines.evaluation.protocol import CUT, FUSED, PLAIN, Lister, SurfaceEvaluation, scored
 from pipelines.evaluation.targets import Audience, Targets, audience, sample
 from pipelines.ids import IdIndex
 from pipelines.splitting import Instant, Instants
@@ -53,7 +53,7 @@ def stability(
     targets: Mapping[str, Targets],
     *,
     seed: int,
-    lister: Lister | None = None,
+    lister: Lister = PLAIN,
 ) -> dict[str, Any]:
     """Everything that is read from several instants.
 
@@ -70,7 +70,6 @@ def stability(
         standard deviation over users and number of users of overlap@10 and rank-biased overlap;
         ``weeks``: one record per surface, instant and week of its window, with the same of ``WEEKLY``.
     """
-    lister = lister or Lister()
     recommending = [surface for surface in judged if surface != Surface.SEARCH]
     queries = _queries(judged[Surface.SEARCH].audience, seed=seed) if Surface.SEARCH in judged else None
     users: list[str] | None = None

@@ -21,6 +21,7 @@ import yaml
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.params import parse
 from pipelines.recipe import SOURCE, code_sha256, unpack_source
+from pipelines.source_code import SourceCode
 from pipelines.storage import replacing_folder, write_text
 
 Say = Callable[[str], None]
@@ -118,11 +119,12 @@ def _step(
 def reusable(old: Recipe, new: Recipe) -> frozenset[str]:
     """Names of the old recipe's steps whose output equals the new recipe's; never ``fuse`` and ``judge``."""
     ours, theirs = new.steps(), old.steps()
+    code_then, code_now = SourceCode(old.source), SourceCode(new.source)
     same: set[str] = set()
     for name, step in theirs.items():
         if name not in ours or name in {"fuse", "judge"} or not same.issuperset(step.inputs):
             continue
-        code = code_sha256(old.source, step.modules) == code_sha256(new.source, ours[name].modules)
+        code = code_sha256(code_then, step.modules) == code_sha256(code_now, ours[name].modules)
         if code and step.shape == ours[name].shape:
             same.add(name)
     return frozenset(same)

@@ -11,6 +11,7 @@ import pytest
 from pipelines import recipe
 from pipelines.errors import ArtifactError
 from pipelines.params import AllParams, parse
+from pipelines.source_code import SourceCode
 
 VALUES: dict[str, Any] = {
     "seed": 7,
@@ -86,7 +87,7 @@ def test_code_that_cannot_run_does_not(source: Path, name: str) -> None:
 
 
 def test_an_import_inside_a_function_is_followed(source: Path) -> None:
-    found = recipe.closure(source, ["pipelines.stages.train"])
+    found = SourceCode(source).closure(["pipelines.stages.train"], packages=False)
     assert source / "pipelines" / "base.py" in found
 
 
