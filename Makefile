@@ -73,7 +73,7 @@ airflow: env  ## Airflow with the DAGs of dags/ on http://127.0.0.1:8080, or POR
 	@exec "$(BIN)/python" -m pipelines.foreground "$(BIN)/python" -m pipelines.airflow_server --port $(PORT)
 
 test: env  ## lint, then the whole test suite
-	@status=0; $(MAKE) --no-print-directory lint || status=$$?; "$(BIN)/pytest" || status=$$?; exit $$status
+	@status=0; $(MAKE) --no-print-directory lint || status=$$?; "$(BIN)/pytest" -n logical --maxprocesses 4 --dist worksteal || status=$$?; exit $$status
 
 test-exhaustive: env  ## the suites that take minutes each, and properties with new examples, beside `make test`
 	@"$(BIN)/pytest" -m "exhaustive or hypothesis" --hypothesis-profile=searching

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.storage import read_array
+
+SEARCHED_AT_THE_COST_OF_HASHED = 100
+"""Ids of an index that are hashed in the time in which one is searched for: few are searched for, many joined."""
 
 
 class IdIndex:
@@ -59,7 +64,18 @@ class IdIndex:
 
     def codes(self, items: Sequence[str]) -> np.ndarray:
         """Codes of many ids, int64, -1 for unknown ones."""
-        return np.fromiter((self.code(item) for item in items), np.int64, len(items))
+        if len(items) < len(self) / SEARCHED_AT_THE_COST_OF_HASHED:
+            return np.fromiter((self.code(item) for item in items), np.int64, len(items))
+        offsets, blob = (pa.py_buffer(np.ascontiguousarray(array)) for array in (self._offsets, self._blob))
+        ids = pa.LargeStringArray.from_buffers(len(self), offsets, blob)
+        found = pc.index_in(pa.array(items, pa.large_string()), value_set=ids)
+        codes: np.ndarray = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return codes
+
+    def codes_of_each(self, lists: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """:meth:`codes` of each list."""
+        ends = np.cumsum([len(items) for items in lists], dtype=np.int64)
+        return np.split(self.codes([item for items in lists for item in items]), ends)[:-1]
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.blob.npy`` and ``<name>.offsets.npy``."""

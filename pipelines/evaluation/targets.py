@@ -153,7 +153,7 @@ def audience(features: FeatureState, targets: Targets, surface: Surface, *, max_
     On ``recommend_new`` only items without the target before the instant are relevant, and users whose
     window has none are left out. The sample is drawn before that, so both surfaces speak of the same users.
     """
-    codes = [features.user_ids.code(user) for user in targets.users]
+    codes = features.user_ids.codes(targets.users).tolist()
     known = [row for row, code in enumerate(codes) if code >= 0 and features.users["bought"][code] > 0]
     rows = [known[row] for row in sample([targets.users[row] for row in known], max_users, seed=seed)]
     instant = features.time.timestamp() / SECONDS_A_DAY
@@ -161,7 +161,7 @@ def audience(features: FeatureState, targets: Targets, surface: Surface, *, max_
         surface=str(surface),
         users=tuple(targets.users[row] for row in rows),
         histories=tuple(features.history(codes[row]) for row in rows),
-        relevant=tuple(features.item_ids.codes(targets.items[row]) for row in rows),
+        relevant=tuple(features.item_ids.codes_of_each([targets.items[row] for row in rows])),
         days=tuple(targets.days[row] - instant for row in rows),
     )
     if surface is not Surface.RECOMMEND_NEW:
@@ -198,7 +198,7 @@ def queries(features: FeatureState, labelled: Sequence[LabelledQuery]) -> Audien
         surface=str(Surface.SEARCH),
         users=asked,
         histories=(UserHistory.empty(),) * len(asked),
-        relevant=tuple(features.item_ids.codes(list(found)) for found in right),
+        relevant=tuple(features.item_ids.codes_of_each([list(found) for found in right])),
         days=tuple(
             np.array([one.days.get(item, np.nan) for item in found]) for one, found in zip(labelled, right, strict=True)
         ),

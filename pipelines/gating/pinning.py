@@ -8,7 +8,9 @@ Two references are possible, and the manifest says of each whether it may be use
 ``refit``
     the champion's recipe fitted at the candidate's t2, when the recipes differ.
 
-Both answer through their own code; what is measured on the lists is measured by the gate alone.
+Both answer through their own code; what is measured on the lists is measured by the gate alone. When the
+champion's judged bundle is the candidate's (a day later t2 is the same), its lists are those that the
+evaluation has just made, and nobody is asked twice.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import champion
@@ -31,11 +34,12 @@ from pipelines.evaluation import targets
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.gating.evidence import Mode
-from pipelines.gating.listing import USERS
+from pipelines.gating.guardrails import FUSED
+from pipelines.gating.listing import LIST_LENGTH, LISTS, USERS
 from pipelines.gating.refit import Recipe, Say, refit, run_module, source_of
 from pipelines.params import AllParams
 from pipelines.recipe import recipe_of
-from pipelines.storage import read_json, replacing_folder, value_sha256, write_json
+from pipelines.storage import read_json, replacing_file, replacing_folder, value_sha256, write_json
 from pipelines.workspace import Workspace
 
 KEPT_REFITS = 2
@@ -83,7 +87,7 @@ def pin(artifacts: Path, params: AllParams, *, source: Path, home: Path, say: Sa
     """Pin the champion and make the lists of what the candidate will be compared with.
 
     Args:
-        artifacts: of the candidate, everything up to ``judged`` made.
+        artifacts: of the candidate, everything up to its evaluation made.
         params: of the candidate.
         source: folder with the candidate's library.
         home: ``FUSELINE_HOME``.
@@ -132,9 +136,13 @@ def _references(
     for name, make in makers.items():
         try:
             folder = make()
-            say(f"{name}: lists for the users of the holdout")
             target = candidate.work / f"{name}.parquet"
-            _list(folder, candidate, source=source_of(_there(now), candidate.work), target=target, home=home)
+            if mode is Mode.REFRESH and candidate.judged["id"] == now.judged_id:
+                say(f"{name}: it is the candidate's own judged bundle, and its lists are those of the evaluation")
+                _take_own_lists(candidate.artifacts / "evaluation" / "rankings.parquet", target)
+            else:
+                say(f"{name}: lists for the users of the holdout")
+                _list(folder, candidate, source=source_of(_there(now), candidate.work), target=target, home=home)
             lists[name] = target
         except FuselineError as error:
             refused[name] = str(error)
@@ -189,6 +197,12 @@ def _list(folder: Path, candidate: Comparison, *, source: Path, target: Path, ho
         "target": target,
     }
     run_module("pipelines.gating.listing", arguments, source=source, home=home, what="lists")
+
+
+def _take_own_lists(rankings: Path, target: Path) -> None:
+    fused = (pc.field("system") == FUSED) & (pc.field("rank") <= LIST_LENGTH)
+    with replacing_file(target) as aside:
+        pq.write_table(pq.read_table(rankings, columns=LISTS.names, filters=fused), aside)
 
 
 def _forget_older(work: Path) -> None:

@@ -23,7 +23,9 @@ import pytest
 
 from pipelines import champion
 from pipelines.actions.candidate import read
+from pipelines.bundle import Bundle
 from pipelines.champion import Pointer
+from pipelines.gating import listing
 from pipelines.storage import read_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -94,17 +96,22 @@ def checkout(root: Path, target: Path) -> Path:
     return target
 
 
+def stages(folder: Path, home: Path, names: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Stages one after the other in a process that runs the checkout's code."""
+    environment = os.environ | {"FUSELINE_HOME": str(home), "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", DRIVER, ",".join(names)]
+    answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return answer
+
+
 def run(folder: Path, home: Path, *, weeks: int, models: Sequence[str], method: str = "best_single") -> dict[str, Any]:
-    """The pipeline up to the verdict, all stages in one process."""
+    """The pipeline up to the verdict."""
     kinds = "{" + ", ".join(f"{name}: {{kind: {name}}}" for name in models) + "}"
     as_of = (START + timedelta(weeks=weeks)).date().isoformat()
     (folder / "params.yaml").write_text(PARAMS.format(as_of=as_of, models=kinds, method=method))
     (folder / "var" / "feedback").mkdir(parents=True, exist_ok=True)
-    train = [f"train --member {name}" for name in models]
-    environment = os.environ | {"FUSELINE_HOME": str(home), "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", DRIVER, ",".join([*STAGES, *train, *AFTER])]
-    answer = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr[-3000:]
+    stages(folder, home, [*STAGES, *(f"train --member {name}" for name in models), *AFTER])
     found: dict[str, Any] = read_json(folder / "artifacts" / "gate" / "verdict.json")
     return found
 
@@ -158,6 +165,20 @@ def test_the_same_recipe_a_week_later_is_a_refresh_and_is_promoted(copy: tuple[P
     assert verdict["mode"] == "refresh"
     assert verdict["verdict"] == "promote", failed(verdict)
     assert {reason["check"] for reason in verdict["reasons"]} >= {"not_inferior.recommend", "newest_week.recommend"}
+
+
+def test_a_champion_with_the_candidates_judged_bundle_is_not_asked_again_and_its_lists_are_the_same(
+    copy: tuple[Path, Path],
+) -> None:
+    folder, home = copy
+    reference, ran = folder / "artifacts" / "reference", stages(folder, home, ("reference",))
+    assert "lists are those of the evaluation" in ran.stdout
+    told = pq.read_table(reference / "judged.parquet")
+    users = told.select(listing.USERS.names).group_by(listing.USERS.names).aggregate([])
+    asked = listing.lists(Bundle.load(folder / "artifacts" / "judged"), users, {})
+    order = [(name, "ascending") for name in ("surface", "history_id", "rank")]
+    assert told.num_rows > 1000
+    assert told.sort_by(order).equals(asked.sort_by(order))
 
 
 def test_a_week_with_shuffled_items_is_not_promoted(copy: tuple[Path, Path]) -> None:
