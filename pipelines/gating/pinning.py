@@ -138,7 +138,7 @@ def _references(
             folder = make()
             target = candidate.work / f"{name}.parquet"
             if mode is Mode.REFRESH and candidate.judged["id"] == now.judged_id:
-                say(f"{name}: it is the candidate's own judged bundle, and its lists are those of the evaluation")
+                say(f"{name}: it is the candidate's own, and so are the lists")
                 _take_own_lists(candidate.artifacts / "evaluation" / "rankings.parquet", target)
             else:
                 say(f"{name}: lists for the users of the holdout")

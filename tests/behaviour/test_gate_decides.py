@@ -172,7 +172,7 @@ def test_a_champion_with_the_candidates_judged_bundle_is_not_asked_again_and_its
 ) -> None:
     folder, home = copy
     reference, ran = folder / "artifacts" / "reference", stages(folder, home, ("reference",))
-    assert "lists are those of the evaluation" in ran.stdout
+    assert "and so are the lists" in ran.stdout
     told = pq.read_table(reference / "judged.parquet")
     users = told.select(listing.USERS.names).group_by(listing.USERS.names).aggregate([])
     asked = listing.lists(Bundle.load(folder / "artifacts" / "judged"), users, {})
