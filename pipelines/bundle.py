@@ -219,7 +219,7 @@ class Bundle:
             total=len(rows),
             facets=self.catalogue.facets(found.codes, request.facets),
             rewritten_query=query.rewritten,
-            understood={"brands": query.brands, "categories": query.categories} if request.explain else {},
+            understood=query.understood() if request.explain else {},
         )
 
     def _find(self, history: UserHistory, query: Query, allowed: np.ndarray | None) -> rescue.Found:

@@ -75,13 +75,13 @@ class FittedModel(ABC):
     ``score_all`` is all that a kind must write; one with a cheaper way to its best or to few items
     overrides the others, with equal results (the conformance suite checks it).
 
-    ``BOUNDED``: scores lie in [0, 1] and say as much in one list as in another, so a fuser without labels adds them as
+    ``BOUNDED``: scores lie in [-1, 1] and say as much in one list as in another, so a fuser without labels adds them as
     they are; others it scales to the least and best of each list.
     """
 
     BOUNDED: ClassVar[bool] = False
     by_meaning: ClassVar[bool] = False
-    """Whether it scores every item for every query: what it proposes is near, and may have no word of the query."""
+    """Whether an opinion does not say that an item has a word of the query: that it is near, or lacks something."""
 
     def __init__(self, n_items: int) -> None:
         """``n_items``: number of items of the instant; scores are aligned with their codes."""

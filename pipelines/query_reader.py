@@ -15,7 +15,8 @@ from pipelines.ranking import Filter
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import QueryEncoder
 from pipelines.search.naming import Names
-from pipelines.search.query import Query
+from pipelines.search.negation import parted
+from pipelines.search.query import Negation, Query
 from pipelines.search.spelling import Speller
 from pipelines.search.suggestions import Suggester, Suggestion, entries
 
@@ -69,9 +70,25 @@ class QueryReader:
         return found
 
     def _analysed(self, plain: str, rewritten: str | None) -> Query:
-        vector = self._encoder.encode(plain) if self._encoder is not None and plain else None
-        terms = tuple(dict.fromkeys(self._analyzer.terms(plain)))
-        return Query(plain, terms, vector, rewritten, *self._names.named_in(plain))
+        negation = self._negation(plain)
+        meant = plain if negation is None else negation.meant
+        vector = self._encoder.encode(meant) if self._encoder is not None and meant else None
+        return Query(plain, self._terms(plain), vector, rewritten, *self._names.named_in(meant), negation=negation)
+
+    def _negation(self, plain: str) -> Negation | None:
+        """What shall not be there; a brand that is called so (``Men Without Hats``) rules nothing out."""
+        parts = parted(plain, self._features.language)
+        if parts is None:
+            return None
+        named, beside = self._names.named_in(plain).brands, [self._names.named_in(part).brands for part in parts]
+        if set(named) - set().union(*beside):
+            return None
+        wanted, refused = map(self._terms, parts)
+        unwanted = tuple(term for term in refused if term not in wanted)
+        return Negation(parts[0], wanted, unwanted) if wanted and unwanted else None
+
+    def _terms(self, text: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._analyzer.terms(text)))
 
     @functools.cached_property
     def _analyzer(self) -> Analyzer:

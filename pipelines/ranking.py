@@ -85,8 +85,8 @@ class Ranking:
 
     ``total``: how many items all pages of a search hold together; None for other lists, which go on to the end of
     the catalogue. ``facets``: by field, values and how many of these items have them. ``rewritten_query``: what was
-    searched for instead of what was typed, or None. ``understood``: with ``explain``, the brands and
-    categories that the query names.
+    searched for instead of what was typed, or None. ``understood``: with ``explain``, what
+    ``Query.understood`` says.
     """
 
     items: tuple[RankedItem, ...]

@@ -199,10 +199,11 @@ class FacetValue(BaseModel):
 
 
 class Understood(BaseModel):
-    """What of the catalogue a query names."""
+    """What of the catalogue a query names, and what it rules out."""
 
     brands: list[str]
     categories: list[str] = Field(description="whole paths")
+    unwanted: list[str] = Field(description="stems of what shall not be there, as in `belt without buckle`")
 
 
 class SearchAnswer(ListAnswer):

@@ -73,7 +73,7 @@ def described(state: FeatureState, codes: np.ndarray, query: Query, first: np.nd
     :data:`FIRST_ITEMS` in the item's category, and the logarithm of the item's price over their median. Of the query
     alone: its words, and how rare they are, the mean of log((n_items + 1) / (items with the word + 1)).
     """
-    words = query.text.split()
+    words = query.meant.split()
     rows = state.catalog.select(["title", "brand", "category"]).take(codes)
     titles, brands, categories = (column.to_pylist() for column in rows.columns)
     lowered = [normalised(title or "") for title in titles]
@@ -88,7 +88,7 @@ def described(state: FeatureState, codes: np.ndarray, query: Query, first: np.nd
         "first_score": first,
         "first_place": ranks(first[:, None])[:, 0],
         "words_in_title": np.array([sum(word in title for word in words) / max(len(words), 1) for title in lowered]),
-        "phrase_in_title": np.array([float(query.text in title) for title in lowered]),
+        "phrase_in_title": np.array([float(query.meant in title) for title in lowered]),
         "brand_named": np.array([float(brand in query.brands) for brand in brands]) if query.brands else unknown,
         "category_named": np.array([float(leaf.startswith(query.categories)) for leaf in leaves])
         if query.categories

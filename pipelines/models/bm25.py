@@ -52,7 +52,7 @@ class Bm25(FittedModel):
     def score_all(self, context: Context) -> np.ndarray:
         """Weighted sum of the legs, float32 ``[n_items]``; NaN without a common term, and without a query."""
         scores: np.ndarray | None = None
-        terms = () if context.query is None else context.query.terms
+        terms = () if context.query is None else context.query.wanted
         for name, index in self._legs.items():
             known = [index.vocab_dict[term] for term in terms if term in index.vocab_dict]
             if known and self._weights[name]:

@@ -60,10 +60,10 @@ class TunedText(Meaning):
         self._judging: dict[int, TunedText] = {}
 
     def asked(self, context: Context) -> np.ndarray | None:
-        """The query's text, encoded anew."""
-        if context.query is None or not context.query.text:
+        """What the query means, encoded anew."""
+        if context.query is None or not context.query.meant:
             return None
-        return self._encode(context.query.text)
+        return self._encode(context.query.meant)
 
     def judging(self, fold: int) -> FittedModel:
         """The same with the version that learned nothing of a part of the queries; itself where there is none."""

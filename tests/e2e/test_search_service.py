@@ -112,7 +112,11 @@ def test_pages_of_a_rescue_under_one_token_hold_every_item_once(server: Server) 
 
 def test_what_a_query_names_is_told_with_explain(server: Server) -> None:
     answer = search(server, "brand1 spade", explain=True)
-    assert answer["understood"] == {"brands": ["brand1"], "categories": ["Garden > Tools > Spades"]}
+    assert answer["understood"] == {
+        "brands": ["brand1"],
+        "categories": ["Garden > Tools > Spades"],
+        "unwanted": [],
+    }
     assert "understood" not in search(server, "brand1 spade")
 
 
