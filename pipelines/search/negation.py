@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipelines.search.analysis import Analyzer
 
 REACH = 2
-"""Terms after a word of negation in a title that it denies: ``no show socks`` says nothing of feet."""
+"""Terms of a title that a word of negation denies after it: ``without any buckle`` a buckle, and nothing further on."""
 
 SHORTEST = 3
 """Letters of a word that a suffix may deny: ``unless`` is no lack of ``un``."""
@@ -114,7 +114,7 @@ class Reader:
     def of(cls, analyzer: Analyzer) -> Reader:
         """That of the analyser's language, which is one of :data:`LANGUAGES`."""
         words = LANGUAGES[analyzer.language or ""]
-        before, after = (frozenset(map(analyzer.stem, group)) for group in (words.before - {"w/o"}, words.after))
+        before, after = (frozenset(map(analyzer.stem, group)) for group in (words.before, words.after))
         return cls(analyzer, before, after, words.suffixes)
 
     def has(self, title: str) -> dict[str, bool]:
