@@ -31,6 +31,7 @@ from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
 from pipelines.fusion.query_features import query_part
 from pipelines.fusion.shortlist import one_after_the_other, shortlist
+from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion, load_fusion
 from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
 from pipelines.query_reader import QueryReader
@@ -332,7 +333,8 @@ class Bundle:
     def _score(self, candidates: CandidateList, surface: Surface) -> np.ndarray:
         fusion = self.fusion[surface]
         if fusion.first is None:
-            return self._scored_by(fusion.fuser, candidates, surface)
+            scores = self._scored_by(fusion.fuser, candidates, surface)
+            return spread(scores, self._demand[candidates.codes], fusion.spread) if fusion.spread else scores
         first = self._scored_by(fusion.first, candidates, surface)
         rows = shortlist(first, candidates.codes)
         then = self._scored_by(fusion.fuser, candidates.keep(rows), surface, first[rows])
@@ -353,6 +355,11 @@ class Bundle:
     def _items(self) -> np.ndarray:
         """What the fusion reads of items alone; 68 bytes an item."""
         return item_table(self.features)
+
+    @functools.cached_property
+    def _demand(self) -> np.ndarray:
+        """What sells anyway; 4 bytes an item."""
+        return demand(self.features.items[SOLD])
 
     def _popular(self, allowed: np.ndarray, n: int, exclude: np.ndarray | None = None) -> np.ndarray:
         """What sells now, then the rest by code; int64, at most ``n``."""

@@ -17,8 +17,9 @@ from pipelines.contracts import Surface
 from pipelines.evaluation.bootstrap import difference
 from pipelines.fusion import fuser as fusers
 from pipelines.fusion.fuser import FittedFuser, LabelledList
-from pipelines.fusion.quality import ndcg_of, per_list_ndcg
+from pipelines.fusion.quality import ndcg_of, per_list_ndcg, scores_of
 from pipelines.fusion.query_features import FIRST_SCORE
+from pipelines.fusion.spread import widest
 from pipelines.params import FusionParams
 from pipelines.search.labels import FOLDS, fold_of
 
@@ -32,6 +33,10 @@ LABEL_FREE = {
 FEWEST_QUERIES = 30
 """Fewer labelled queries than this prove nothing, and a search stays as it is without labels."""
 
+SPREAD_WINDOWS = 3
+"""Newest windows that a spread is chosen on, each by a fuser that learned from the windows before: one alone tells too
+little of so small a difference."""
+
 INNER_FOLDS = 3
 """Parts of the labelled queries in turn held out to choose a method on."""
 
@@ -41,12 +46,15 @@ class Choice:
     """A fitted fuser, and why it was chosen.
 
     ``trials``: per method its mean nDCG@10 on lists that it did not learn from, and the paired gain over what
-    ``auto`` starts from with its interval; empty when nothing could be compared.
+    ``auto`` starts from with its interval; empty when nothing could be compared. ``spread``: weight of
+    ``fusion.spread``; ``spread_trials``: per weight tried the change of nDCG@10 with its interval.
     """
 
     method: str
     fuser: FittedFuser
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
+    spread: float = 0.0
+    spread_trials: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def choose(
@@ -70,20 +78,33 @@ def choose(
     """
     free = LABEL_FREE[surface]
     usable = [name for name in fusers.METHODS if surface in fusers.method(name).surfaces]
-    if params.method != "auto" and (lists or not fusers.method(params.method).learns) and params.method in usable:
-        return Choice(params.method, _fit(params, params.method, lists, members, seed))
-    if not lists:
-        return Choice(free, _fit(params, free, lists, members, seed))
+    named = params.method if params.method in usable else None
+    if len(lists) < 2:  # nothing to compare on
+        method = named if named is not None and (lists or not fusers.method(named).learns) else free
+        return Choice(method, _fit(params, method, lists, members, seed))
     fitting = [one for one in lists if one.window != windows[-1]]
     held = [one for one in lists if one.window == windows[-1]]
     if not fitting or not held:
         fitting, held = _halves(lists)
-    single = _fit(params, "best_single", fitting, members, seed)
-    base = per_list_ndcg(single, held)
-    others = [name for name in usable if name != "best_single"] if len(members) > 1 else []
-    tried = {name: per_list_ndcg(_fit(params, name, fitting, members, seed), held) for name in others}
-    best, trials = _best("best_single", base, tried, seed=seed)
-    return Choice(best, _fit(params, best, lists, members, seed), trials)
+    names = [named] if named is not None else ["best_single", *(n for n in usable if n != "best_single")]
+    if len(members) < 2:
+        names = names[:1]
+    fitted = {name: _fit(params, name, fitting, members, seed) for name in names}
+    scores = {name: scores_of(fuser, held) for name, fuser in fitted.items()}
+    best = names[0]
+    trials: dict[str, dict[str, Any]] = {}
+    if named is None:
+        reached = {name: ndcg_of(found, held) for name, found in scores.items()}
+        best, trials = _best(best, reached.pop(best), reached, seed=seed)
+    judged, known = list(held), list(scores[best])
+    for place in range(max(1, len(windows) - SPREAD_WINDOWS), len(windows) - 1):
+        before = [one for one in lists if one.window in windows[:place]]
+        then = [one for one in lists if one.window == windows[place]]
+        if before and then:
+            judged += then
+            known += scores_of(_fit(params, best, before, members, seed), then)
+    spread, spread_trials = widest(known, judged, most_lost=params.max_spread_cost, seed=seed)
+    return Choice(best, _fit(params, best, lists, members, seed), trials, spread, spread_trials)
 
 
 def choose_search(params: FusionParams, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Choice:

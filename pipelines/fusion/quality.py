@@ -20,7 +20,12 @@ def ordered(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def per_list_ndcg(fuser: FittedFuser, lists: Sequence[LabelledList]) -> np.ndarray:
     """nDCG@10 of each list, float64 ``[len(lists)]``; the ideal counts items that no member found."""
-    return ndcg_of([fuser.score(o.candidates, o.features if fuser.reads_features else None) for o in lists], lists)
+    return ndcg_of(scores_of(fuser, lists), lists)
+
+
+def scores_of(fuser: FittedFuser, lists: Sequence[LabelledList]) -> list[np.ndarray]:
+    """The fuser's scores of each list's candidates, float32 ``[m]`` each."""
+    return [fuser.score(one.candidates, one.features if fuser.reads_features else None) for one in lists]
 
 
 def ndcg_of(scores: Sequence[np.ndarray], lists: Sequence[LabelledList]) -> np.ndarray:

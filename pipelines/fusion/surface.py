@@ -28,12 +28,14 @@ class SurfaceFusion:
         first: where ``fuser`` orders a shortlist alone: what orders all candidates before.
         folds: by part of the queries (``search.labels``) the fusion that was learned without that part; empty where
             nothing was learned, and in a bundle that serves.
+        spread: weight of ``fusion.spread`` against what sells anyway; 0: none.
     """
 
     fuser: FittedFuser
     depth: int
     first: FittedFuser | None = None
     folds: Mapping[int, SurfaceFusion] = field(default_factory=dict)
+    spread: float = 0.0
 
 
 def load_fusion(folder: Path, about: Mapping[str, Any]) -> SurfaceFusion:
@@ -41,4 +43,5 @@ def load_fusion(folder: Path, about: Mapping[str, Any]) -> SurfaceFusion:
     first = fusers.method(SHORTLISTING).fitted.load(folder / FIRST) if (folder / FIRST).exists() else None
     parts = sorted((folder / FOLD_FOLDERS).iterdir()) if (folder / FOLD_FOLDERS).exists() else []
     folds = {int(part.name): load_fusion(part, read_json(part / CHOICE)) for part in parts}
-    return SurfaceFusion(fusers.method(about["fuser"]).fitted.load(folder), int(about["depth"]), first, folds)
+    fuser = fusers.method(about["fuser"]).fitted.load(folder)
+    return SurfaceFusion(fuser, int(about["depth"]), first, folds, float(about.get("spread", 0.0)))

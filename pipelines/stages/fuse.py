@@ -53,7 +53,7 @@ def main() -> None:
             print(f"{surface}: {len(known)} lists of {len(windows)} windows", flush=True)
             choice = choose(params.fusion, known, members[surface], surface=surface, windows=windows, seed=params.seed)
             save(choice, folder / surface, params=params, members=members[surface])
-            print(f"{surface}: {choice.method}", flush=True)
+            print(f"{surface}: {choice.method}, spread {choice.spread:g}", flush=True)
 
 
 def fuse_search(
@@ -80,7 +80,8 @@ def save(choice: Choice, folder: Path, *, params: AllParams, members: Sequence[s
     folder.mkdir(parents=True)
     choice.fuser.save(folder)
     about = {"fuser": choice.method, "depth": params.fusion.candidates_per_member, "trials": choice.trials}
-    write_json(folder / CHOICE, about | {"weights": choice.fuser.weights(members)})
+    spread = {"spread": choice.spread, "spread_trials": choice.spread_trials}
+    write_json(folder / CHOICE, about | spread | {"weights": choice.fuser.weights(members)})
 
 
 def query_lists(

@@ -17,6 +17,7 @@ from pipelines.exploration import PROTECTED, RATE, explore
 from pipelines.features.lookup import LiveEvent
 from pipelines.features.state import FeatureState
 from pipelines.fusion.reciprocal_rank import ReciprocalRank
+from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import TrainingData
 from pipelines.models import item_knn, popularity, repeat
@@ -108,6 +109,23 @@ def test_a_category_includes_its_descendants_and_prices_are_inclusive(bundle: Bu
     assert ids(shop, RankRequest(filter=Filter(category="Chairs")), user_id="u01") == []
     assert len(ids(shop, RankRequest(n=14, filter=Filter(price_min=2.0, price_max=2.0)), user_id="u01")) == 14
     assert ids(shop, RankRequest(filter=Filter(price_min=2.01)), user_id="u01") == []
+
+
+def test_a_spread_moves_what_sells_anyway_down_and_another_surface_stays(bundle: Bundle) -> None:
+    wide = replace(bundle.fusion[Surface.RECOMMEND], spread=0.5)
+    wider = Bundle(bundle.manifest, bundle.features, bundle.members, bundle.fusion | {Surface.RECOMMEND: wide})
+    request, history = RankRequest(n=14), bundle.history(user_id="u00")
+    before = {item.code: item.score for item in bundle.rank(request, history).items}
+    codes = np.array(sorted(before))
+    demanded = demand(bundle.features.items[SOLD])[codes]
+    expected = dict(
+        zip(codes.tolist(), spread(np.array([before[c] for c in codes], np.float32), demanded, 0.5), strict=True)
+    )
+    after = {item.code: item.score for item in wider.rank(request, history).items}
+    assert after == pytest.approx(expected, rel=1e-5)
+    assert list(after) != list(before)
+    new = RankRequest(surface=Surface.RECOMMEND_NEW, n=14)
+    assert ids(wider, new, user_id="u00") == ids(bundle, new, user_id="u00")
 
 
 def test_similar_items_of_an_unknown_item_are_what_sells(bundle: Bundle) -> None:
