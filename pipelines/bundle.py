@@ -7,7 +7,6 @@ evaluation measures is what the service answers.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -18,14 +17,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipelines import model_registry, rescue
+from pipelines import explanation, model_registry, rescue
 from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
 from pipelines.exploration import POOL, explore, swap_one
 from pipelines.features.lookup import LiveEvent, update
 from pipelines.features.state import FeatureState, UserHistory
-from pipelines.fusion.candidates import SEARCHED, CandidateList, gather, opinions, ranks
+from pipelines.fusion.candidates import SEARCHED, CandidateList, gather, opinions
 from pipelines.fusion.features import item_table, parts
 from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
@@ -36,6 +35,7 @@ from pipelines.fusion.surface import SurfaceFusion, load_fusion
 from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
 from pipelines.query_reader import QueryReader
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
+from pipelines.recent import Recent
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
@@ -45,6 +45,9 @@ from pipelines.workspace import Workspace
 MANIFEST = "manifest.json"
 SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
 """Kinds asked for similar items, in this order of trust."""
+
+KEPT_ORDERS = 1000
+"""Recent searches whose order is kept whole, about 10 kB each: of people without a history, who all get the same."""
 
 
 class Bundle:
@@ -66,6 +69,7 @@ class Bundle:
         self.fusion = dict(fusion)
         self.catalogue = Catalogue(features)
         self.reader = QueryReader(features, self.catalogue, encoder)
+        self._orders: Recent[tuple[str, Filter], rescue.Found] = Recent(KEPT_ORDERS)
 
     @classmethod
     def load(cls, folder: Path, *, verify: bool = True) -> Self:
@@ -115,19 +119,21 @@ class Bundle:
 
     def without(self, member: str) -> Bundle:
         """The same bundle with one member gone, as when it fails while serving."""
-        found = copy(self)
-        found.members = {name: fitted for name, fitted in self.members.items() if name != member}
-        vars(found).pop("_speaking", None)  # made of the members at its first use
-        return found
+        return self._with({name: fitted for name, fitted in self.members.items() if name != member}, self.fusion)
 
     def judging(self, query: str) -> Bundle:
         """The same bundle with the members and the fusion of a search that were learned without this query."""
-        fold = fold_of(query)
+        fold, fusion = fold_of(query), dict(self.fusion)
+        if Surface.SEARCH in fusion:
+            search = fusion[Surface.SEARCH]
+            fusion[Surface.SEARCH] = search.folds.get(fold, search)
+        return self._with({name: member.judging(fold) for name, member in self.members.items()}, fusion)
+
+    def _with(self, members: dict[str, FittedModel], fusion: dict[Surface, SurfaceFusion]) -> Bundle:
+        """The same data in other hands, of whose answers nothing is kept yet."""
         found = copy(self)
-        found.members = {name: member.judging(fold) for name, member in self.members.items()}
-        if Surface.SEARCH in self.fusion:
-            search = self.fusion[Surface.SEARCH]
-            found.fusion = self.fusion | {Surface.SEARCH: search.folds.get(fold, search)}
+        vars(found).update(members=members, fusion=fusion, _orders=Recent(KEPT_ORDERS))
+        vars(found).pop("_speaking", None)
         return found
 
     def history(
@@ -200,10 +206,11 @@ class Bundle:
 
     def _search(self, request: RankRequest, history: UserHistory) -> Ranking:
         """The list for a query: pages of one order, which no page repeats or skips an item of."""
-        shop = rescue.Shop(partial(self._find, history), self.reader.relaxed, self.catalogue)
-        unfiltered = self.catalogue.passing(Filter(available=request.filter.available))
-        asked, allowed = self.query(request.query or ""), self.allowed(request, history)
-        found = rescue.searched(shop, asked, allowed=allowed, unfiltered=unfiltered)
+        if len(history) or request.exclude or request.explain:
+            found = self._searched(request, history)
+        else:
+            asked = request.query or "", request.filter
+            found = self._orders.get(asked, lambda: rescue.order_of(self._searched(request, history)))
         rows: Sequence[int] = range(len(found.codes))
         chances = [1.0] * len(rows)
         if request.explore:
@@ -222,6 +229,13 @@ class Bundle:
             rewritten_query=query.rewritten,
             understood=query.understood() if request.explain else {},
         )
+
+    def _searched(self, request: RankRequest, history: UserHistory) -> rescue.Found:
+        """All that a search finds, best first."""
+        shop = rescue.Shop(partial(self._find, history), self.reader.relaxed, self.catalogue)
+        unfiltered = self.catalogue.passing(Filter(available=request.filter.available))
+        asked, allowed = self.query(request.query or ""), self.allowed(request, history)
+        return rescue.searched(shop, asked, allowed=allowed, unfiltered=unfiltered)
 
     def _find(self, history: UserHistory, query: Query, allowed: np.ndarray | None) -> rescue.Found:
         """What members and fusion find for a query; where no member goes by words, meaning counts as such."""
@@ -243,7 +257,11 @@ class Bundle:
         fused: CandidateList | None,
     ) -> tuple[RankedItem, ...]:
         """Items of a page from their codes and chances."""
-        sources = self._sources(fused, request.surface) if request.explain and fused is not None else {}
+        sources: dict[int, tuple[Source, ...]] = {}
+        bounded = frozenset[str]()
+        if request.explain and fused is not None:
+            bounded = fused.bounded
+            sources = explanation.sources(fused, self.fusion[request.surface].fuser.weights(fused.members, bounded))
         return tuple(
             RankedItem(
                 id=self.features.item_ids[code],
@@ -251,8 +269,8 @@ class Bundle:
                 rank=place,
                 score=score_of[code],
                 propensity=chance,
-                sources=sources.get(code, ()),
-                reasons=self._reasons(code, context.history, sources.get(code, ())) if request.explain else (),
+                sources=(said := sources.get(code, ())),
+                reasons=explanation.reasons(code, context.history, said, bounded=bounded) if request.explain else (),
             )
             for place, (code, chance) in enumerate(places, request.offset + 1)
         )
@@ -387,27 +405,6 @@ class Bundle:
         pairs = zip(codes.tolist(), values.tolist(), strict=True)
         items = (RankedItem(self.features.item_ids[c], c, place, s, 1.0) for place, (c, s) in enumerate(pairs, 1))
         return Ranking(tuple(items), fallback)
-
-    def _sources(self, candidates: CandidateList, surface: Surface) -> dict[int, tuple[Source, ...]]:
-        weights = self.fusion[surface].fuser.weights(candidates.members)
-        places = ranks(candidates.scores)
-        sources = {}
-        for row, code in enumerate(candidates.codes.tolist()):
-            views = zip(candidates.members, candidates.scores[row].tolist(), places[row].tolist(), strict=True)
-            sources[code] = tuple(
-                Source(name, score, int(place), weights[name]) for name, score, place in views if not math.isnan(place)
-            )
-        return sources
-
-    def _reasons(self, code: int, history: UserHistory, sources: Sequence[Source]) -> tuple[str, ...]:
-        """Plain sentences, the strongest first."""
-        reasons = []
-        if code in history.seen:
-            reasons.append("bought before")
-        best = min(sources, key=lambda source: source.rank, default=None)
-        if best is not None:
-            reasons.append(f"place {best.rank} of {best.model}")
-        return tuple(reasons)
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:

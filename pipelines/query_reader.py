@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
-from collections import OrderedDict
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from pipelines.catalogue import Catalogue
 from pipelines.features.state import FeatureState
 from pipelines.model_api import first_allowed
 from pipelines.ranking import Filter
+from pipelines.recent import Recent
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.encoding import QueryEncoder
 from pipelines.search.naming import Names
@@ -38,8 +37,7 @@ class QueryReader:
         self._features = features
         self._catalogue = catalogue
         self._encoder = encoder
-        self._kept: OrderedDict[tuple[str, str | None], Query] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: Recent[tuple[str, str | None], Query] = Recent(KEPT)
 
     def read(self, text: str) -> Query:
         """What was typed, its slips corrected, analysed as the catalogue was."""
@@ -56,18 +54,7 @@ class QueryReader:
         return self._suggester.complete(typed, n)
 
     def _understood(self, plain: str, rewritten: str | None) -> Query:
-        # not functools.lru_cache around a method: that is a cycle, and a service freezes what the collector may free
-        key = plain, rewritten
-        with self._lock:
-            if (known := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-                return known
-        found = self._analysed(plain, rewritten)
-        with self._lock:
-            self._kept[key] = found
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return found
+        return self._kept.get((plain, rewritten), lambda: self._analysed(plain, rewritten))
 
     def _analysed(self, plain: str, rewritten: str | None) -> Query:
         negation = self._negation(plain)

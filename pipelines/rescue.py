@@ -56,6 +56,11 @@ class Found:
     fallback: str | None
 
 
+def order_of(found: Found) -> Found:
+    """The same without what the members said, in the fewest bytes; to be kept."""
+    return replace(found, codes=found.codes.astype(np.int32), scores=found.scores.astype(np.float32), candidates=None)
+
+
 Find = Callable[[Query, np.ndarray | None], Found]
 """Asks members and fusion for a query among the allowed items, bool ``[n_items]``; None: among all."""
 

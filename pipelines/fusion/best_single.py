@@ -35,7 +35,7 @@ class BestSingle(FittedFuser):
         scores = candidates.scores[:, candidates.members.index(self.member)]
         return np.where(np.isnan(scores), np.float32(-np.inf), scores)
 
-    def weights(self, members: Sequence[str]) -> dict[str, float]:
+    def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
         """1 for the member, 0 for the rest."""
         return {name: float(name == self.member) for name in members}
 

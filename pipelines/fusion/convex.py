@@ -75,10 +75,12 @@ class Convex(FittedFuser):
             found += np.float32(self._shares) * np.nan_to_num(added, nan=0.0).sum(axis=1)
         return found
 
-    def weights(self, members: Sequence[str]) -> dict[str, float]:
-        """The shares, scaled to add up to 1 over these members."""
-        total = sum(self._weights.get(name, 0.0) for name in members) or 1.0
-        return {name: self._weights.get(name, 0.0) / total for name in members}
+    def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
+        """What the score of each member is multiplied by before it is added, scaled to add up to 1."""
+        total = sum(self._weights.get(name, 0.0) for name in members if name not in bounded) or 1.0
+        found = {name: self._shares if name in bounded else self._weights.get(name, 0.0) / total for name in members}
+        total = sum(found.values()) or 1.0
+        return {name: weight / total for name, weight in found.items()}
 
     def save(self, folder: Path) -> None:
         """Write ``convex.json``."""

@@ -84,8 +84,11 @@ class FittedFuser(ABC):
         return False
 
     @abstractmethod
-    def weights(self, members: Sequence[str]) -> dict[str, float]:
-        """Share of each member in the list, adding up to 1, for explanations and the report."""
+    def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
+        """Share of each member in the list, adding up to 1, for explanations and the report.
+
+        ``bounded``: those of the members whose scores are shares (``FittedModel.BOUNDED``).
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:

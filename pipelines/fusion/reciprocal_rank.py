@@ -37,7 +37,7 @@ class ReciprocalRank(FittedFuser):
         summed: np.ndarray = np.nansum(1.0 / (self._k + places), axis=1).astype(np.float32)
         return summed
 
-    def weights(self, members: Sequence[str]) -> dict[str, float]:
+    def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
         """Equal shares."""
         return {name: 1.0 / len(members) for name in members}
 

@@ -165,7 +165,7 @@ class Stacking(FittedFuser):
             kept = self._kept = part.values, np.ascontiguousarray(self._ranker.levels_of(part.values, first))
         return kept[1]
 
-    def weights(self, members: Sequence[str]) -> dict[str, float]:
+    def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
         """How much the scores move when a member is masked, as shares."""
         total = sum(self._importance.get(name, 0.0) for name in members) or 1.0
         return {name: round(self._importance.get(name, 0.0) / total, 6) for name in members}

@@ -37,7 +37,7 @@ class Weighted(FittedFuser):
         weights = np.array([self._by_member.get(name, 0.0) for name in candidates.members], np.float32)
         return (standardised(candidates.scores) @ weights).astype(np.float32)
 
-    def weights(self, members: Sequence[str]) -> dict[str, float]:
+    def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
         """The weights, scaled to add up to 1."""
         total = sum(self._by_member.get(name, 0.0) for name in members) or 1.0
         return {name: self._by_member.get(name, 0.0) / total for name in members}

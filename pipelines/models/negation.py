@@ -16,7 +16,7 @@ from pydantic import Field
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.ids import IdIndex
-from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData
+from pipelines.model_api import Candidates, Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
 from pipelines.search.negation import LANGUAGES, Reader
@@ -71,8 +71,13 @@ class Negation(FittedModel):
             scores *= np.float32(self._config.lift) / total
         return scores
 
-    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+    def candidates(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Candidates:
         """Nothing: to lack something is no reason to be found."""
+        del context, n, allowed
+        return Candidates(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+        """No candidate, and an opinion on those of others."""
         del n, allowed
         return Proposal(np.zeros(0, np.int64), self.score_all(context).__getitem__)
 

@@ -81,7 +81,8 @@ def save(choice: Choice, folder: Path, *, params: AllParams, members: Sequence[s
     choice.fuser.save(folder)
     about = {"fuser": choice.method, "depth": params.fusion.candidates_per_member, "trials": choice.trials}
     spread = {"spread": choice.spread, "spread_trials": choice.spread_trials}
-    write_json(folder / CHOICE, about | spread | {"weights": choice.fuser.weights(members)})
+    bounded = frozenset(name for name in members if model_registry.kind(params.models[name].kind).fitted.BOUNDED)
+    write_json(folder / CHOICE, about | spread | {"weights": choice.fuser.weights(members, bounded)})
 
 
 def query_lists(

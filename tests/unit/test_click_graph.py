@@ -185,3 +185,10 @@ def test_a_share_is_added_as_it_is_and_says_nothing_of_what_the_first_results_ar
     found = CandidateList(np.arange(2), ("bm25", "clicks"), scores_of, context, frozenset({"clicks"}))
     fuser = Convex({"bm25": 0.5, "clicks": 0.5}, 0.5, shares=2.0)
     np.testing.assert_allclose(fuser.score(found, np.full((2, 1), np.nan, np.float32)), [1.4, 0.0], atol=1e-6)
+
+
+def test_the_weight_of_a_share_is_what_it_is_multiplied_by_beside_the_others_together() -> None:
+    fuser = Convex({"bm25": 0.5, "text": 0.5, "clicks": 0.5}, 0.5, shares=2.0)
+    weights = fuser.weights(("bm25", "text", "clicks"), frozenset({"clicks"}))
+    assert weights == pytest.approx({"bm25": 0.5 / 3, "text": 0.5 / 3, "clicks": 2 / 3})
+    assert fuser.weights(("bm25", "text")) == pytest.approx({"bm25": 0.5, "text": 0.5})

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines import bundle as bundle_module
 from pipelines import exploration, query_reader
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
@@ -199,6 +200,62 @@ def test_a_bundle_that_nobody_holds_is_gone_without_the_collector_which_a_servic
         assert features() is None
     finally:
         gc.enable()
+
+
+def test_a_search_of_somebody_without_a_history_that_comes_again_is_answered_from_the_first_time(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = RankRequest(surface=Surface.SEARCH, query="red running shoes", n=2, facets=("brand",))
+    first = bundle.rank(asked, bundle.history())
+    last = bundle.rank(replace(asked, n=2, offset=1), bundle.history())
+    monkeypatch.setattr(Bundle, "_find", lambda *_: pytest.fail("members were asked"))
+    assert bundle.rank(asked, bundle.history()) == first
+    assert bundle.rank(replace(asked, offset=1), bundle.history()) == last
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"filter": Filter(brand="Kiln")},
+        {"exclude": ("mug",)},
+        {"explain": True},
+        {"query": "coffee mugs broken"},
+    ],
+)
+def test_another_search_is_asked_anew_after_a_like_one_was_kept(bundle: Bundle, otherwise: dict[str, object]) -> None:
+    asked = RankRequest(surface=Surface.SEARCH, query="coffee mug tea", n=100)
+    other = replace(asked, **otherwise)  # type: ignore[arg-type]
+    fresh = bundle.judging("").rank(other, bundle.history())
+    kept = bundle.rank(asked, bundle.history())
+    assert bundle.rank(other, bundle.history()) == fresh != kept
+    assert bundle.rank(asked, bundle.history()) == kept
+
+
+def test_somebody_with_a_history_is_not_given_the_order_of_others(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = RankRequest(surface=Surface.SEARCH, query="hiking boots", n=2)
+    bundle.rank(asked, bundle.history())
+    known = bundle.history(recent_items=["mug"])
+    assert len(known)
+    monkeypatch.setattr(Bundle, "_find", lambda *_: pytest.fail("asked as it should be"))
+    with pytest.raises(pytest.fail.Exception, match="asked as it should be"):
+        bundle.rank(asked, known)
+
+
+def test_what_was_kept_with_a_member_is_forgotten_without_it(bundle: Bundle) -> None:
+    before = found(bundle, "sneaker")
+    assert found(bundle.without("text"), "sneaker") != before == found(bundle, "sneaker")
+
+
+def test_only_the_newest_searches_are_kept(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "KEPT_ORDERS", 2)
+    small, asked = bundle.judging(""), []
+    find = Bundle._find
+    monkeypatch.setattr(Bundle, "_find", lambda self, *rest: asked.append(rest[1].text) or find(self, *rest))
+    for query in ("mug", "boots", "mug", "tea pot", "boots", "mug"):
+        found(small, query)
+    assert asked == ["mug", "boots", "tea pot", "boots", "mug"]
 
 
 def test_a_corrected_query_is_not_taken_for_the_one_that_was_typed_right(bundle: Bundle) -> None:

@@ -152,6 +152,19 @@ def test_an_item_that_has_one_of_two_unwanted_things_loses_less_than_one_that_ha
     assert 0 < by_item["without"] < 0.3
 
 
+def test_by_itself_it_finds_nothing(bundle: Bundle) -> None:
+    context = Context(bundle.history(), Surface.SEARCH, bundle.query("leather belt without buckle"))
+    assert len(bundle.members["negation"].candidates(context, 10).codes) == 0
+
+
+def test_an_explanation_says_what_was_raised_and_gives_places_among_what_was_found_alone(bundle: Bundle) -> None:
+    asked = RankRequest(surface=Surface.SEARCH, query="leather belt without buckle", n=100, explain=True)
+    reasons = {item.id: item.reasons for item in bundle.rank(asked, bundle.history()).items}
+    assert reasons["free"][0] == "raised by negation"
+    assert reasons["with"] == ("place 1 of bm25",)
+    assert not any("of negation" in reason for given in reasons.values() for reason in given)
+
+
 def test_a_brand_that_is_called_so_rules_nothing_out(bundle: Bundle) -> None:
     assert bundle.query("men without hats rhythm").negation is None
     assert search(bundle, "men without hats rhythm")[0] == "band"
