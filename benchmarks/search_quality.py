@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.telling import add_output, tell
 from pipelines.bundle import Bundle
-from pipelines.contracts import Surface
+from pipelines.contracts import FUSED, Surface
 from pipelines.errors import ArtifactError
 from pipelines.evaluation import bootstrap, protocol
 from pipelines.evaluation.targets import Audience, queries
@@ -100,7 +100,7 @@ def methods(bundle: Bundle) -> dict[str, str]:
 def scores(bundle: Bundle, audience: Audience) -> dict[str, PerQuery]:
     """Metrics of every query by system: both tracks of the fusion, then each member."""
     result = protocol.evaluate_surface(bundle, audience)
-    supervised = result.per_user[protocol.FUSED]
+    supervised = result.per_user[FUSED]
     found = {ZERO_SHOT: fused_scores(unlearned(bundle), audience), SUPERVISED: supervised}
     return found | {name: result.per_user[name] for name in result.members}
 

@@ -162,6 +162,9 @@ DEFAULT_STRENGTH: dict[str, float] = {
 MULTI_CATEGORY = "|"
 CATEGORY_PATH = " > "
 
+FUSED = "fused"
+"""What serves, among the systems of ``metrics.json``; the others have the names of members."""
+
 
 class Surface(StrEnum):
     """A list that a shop shows, each with its own fusion."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.contracts import FUSED
 from pipelines.evaluation import bootstrap, metrics
-from pipelines.evaluation.protocol import FUSED, SurfaceEvaluation
+from pipelines.evaluation.protocol import SurfaceEvaluation
 
 DECIDING = "ndcg@10"
 """The metric that names the best single member of a surface."""

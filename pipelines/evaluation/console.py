@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pipelines.contracts import Surface
+from pipelines.contracts import FUSED, Surface
 from pipelines.evaluation import metrics
-from pipelines.evaluation.protocol import FUSED, Track
+from pipelines.evaluation.protocol import Track
 
 HEADERS = {
     "ndcg@10": "ndcg\n@10",

@@ -11,18 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.bundle import Bundle
-from pipelines.contracts import Surface
+from pipelines.contracts import FUSED, Surface
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.protocol import (
-    CUT,
-    FUSED,
-    PLAIN,
-    Lister,
-    SurfaceEvaluation,
-    contexts_of,
-    measure,
-    requests_of,
-)
+from pipelines.evaluation.protocol import CUT, PLAIN, Lister, SurfaceEvaluation, contexts_of, measure, requests_of
 from pipelines.evaluation.targets import Audience, sample
 from pipelines.fusion.candidates import SEARCHED
 

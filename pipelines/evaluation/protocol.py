@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines import model_registry
 from pipelines.bundle import Bundle
-from pipelines.contracts import Surface
+from pipelines.contracts import FUSED, Surface
 from pipelines.evaluation import bootstrap, metrics
 from pipelines.evaluation.bootstrap import Interval
 from pipelines.evaluation.kept_lists import KeptLists, Lists
@@ -25,7 +25,6 @@ from pipelines.parallel import mapped
 from pipelines.ranking import RankRequest
 from pipelines.search.labels import fold_of
 
-FUSED = "fused"
 CUT = 10
 """Places that list metrics look at."""
 

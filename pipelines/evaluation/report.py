@@ -9,10 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipelines.contracts import Surface
+from pipelines.contracts import FUSED, Surface
 from pipelines.evaluation import charts, metrics
 from pipelines.evaluation.charts import Dot, Line
-from pipelines.evaluation.protocol import FUSED
 
 TEMPLATE = "report.html.j2"
 STYLE = "page.css"

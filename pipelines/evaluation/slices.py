@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.bundle import Bundle
+from pipelines.contracts import FUSED
 from pipelines.evaluation import bootstrap
-from pipelines.evaluation.protocol import FUSED, PLAIN, Lister, SurfaceEvaluation, scored
+from pipelines.evaluation.protocol import PLAIN, Lister, SurfaceEvaluation, scored
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.search.analysis import Analyzer

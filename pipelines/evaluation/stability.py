@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.bundle import Bundle
-from pipelines.contracts import Surface
+from pipelines.contracts import FUSED, Surface
 from pipelines.evaluation.bootstrap import DIGITS
 from pipelines.evaluation.kept_lists import Lists
 from pipelines.evaluation.ledger import overlap
-from pipelines.evaluation.protocol import CUT, FUSED, PLAIN, Lister, SurfaceEvaluation, scored
+from pipelines.evaluation.protocol import CUT, PLAIN, Lister, SurfaceEvaluation, scored
 from pipelines.evaluation.targets import Audience, Targets, audience, sample
 from pipelines.ids import IdIndex
 from pipelines.splitting import Instant, Instants

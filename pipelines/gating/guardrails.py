@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipelines.contracts import FUSED
 from pipelines.gating.comparison import Finding, paired
 from pipelines.gating.evidence import Evidence, Expected, SurfaceEvidence
 from pipelines.gating.quality import best, mean
 from pipelines.gating.reason import Reason
 from pipelines.params import GateParams
 
-FUSED = "fused"
 MORE_IS_BETTER = ("coverage@10", "diversity@10", "novelty@10")
 CONCENTRATION = "gini@10"
 DRAWS = 2_000

@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
+from pipelines.evaluation.metrics import LIST_LENGTH
 from pipelines.features.lookup import LiveEvent
 from pipelines.parallel import mapped
 from pipelines.ranking import RankRequest
 from pipelines.stages.running import run
 from pipelines.storage import replacing_file
 
-LIST_LENGTH = 20
 USERS = pa.schema([("surface", pa.string()), ("history_id", pa.string())])
 LISTS = pa.schema([*USERS, ("rank", pa.int64()), ("item_id", pa.string())])
 

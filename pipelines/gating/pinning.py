@@ -29,13 +29,14 @@ import pyarrow.parquet as pq
 
 from pipelines import champion
 from pipelines.champion import Pointer
+from pipelines.contracts import FUSED
 from pipelines.errors import ArtifactError, FuselineError
 from pipelines.evaluation import targets
+from pipelines.evaluation.metrics import LIST_LENGTH
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState
 from pipelines.gating.evidence import Mode
-from pipelines.gating.guardrails import FUSED
-from pipelines.gating.listing import LIST_LENGTH, LISTS, USERS
+from pipelines.gating.listing import LISTS, USERS
 from pipelines.gating.refit import Recipe, Say, refit, run_module, source_of
 from pipelines.params import AllParams
 from pipelines.recipe import recipe_of

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.contracts import FUSED
 from pipelines.evaluation import metrics, slices
 from pipelines.evaluation.protocol import scored
 from pipelines.evaluation.targets import Audience
@@ -26,7 +27,6 @@ from pipelines.gating.evidence import (
     Span,
     SurfaceEvidence,
 )
-from pipelines.gating.guardrails import FUSED
 from pipelines.gating.pinning import audiences
 from pipelines.params import AllParams
 from pipelines.splitting import Instants

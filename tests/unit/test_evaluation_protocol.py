@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.bundle import Bundle
-from pipelines.contracts import ARROW, CATALOG, Surface
+from pipelines.contracts import ARROW, CATALOG, FUSED, Surface
 from pipelines.errors import ArtifactError
 from pipelines.evaluation import comparisons, evaluator, ledger, protocol, slices, stability, tables, targets
 from pipelines.evaluation.kept_lists import KeptLists
-from pipelines.evaluation.protocol import FUSED, Lister, SurfaceEvaluation
+from pipelines.evaluation.protocol import Lister, SurfaceEvaluation
 from pipelines.evaluation.targets import Audience, Targets
 from pipelines.features.definitions import ITEM, USER, USER_ITEM
 from pipelines.features.state import FeatureState, UserItems
