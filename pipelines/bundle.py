@@ -32,7 +32,7 @@ from pipelines.fusion.query_features import query_part
 from pipelines.fusion.shortlist import one_after_the_other, shortlist
 from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion, load_fusion
-from pipelines.model_api import Candidates, Context, FittedModel, first_allowed
+from pipelines.model_api import Context, FittedModel, first_allowed
 from pipelines.query_reader import QueryReader
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.recent import Recent
@@ -43,8 +43,8 @@ from pipelines.storage import file_sha256, read_json, value_sha256
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
-SIMILAR_MEMBERS = ("item_knn", "two_tower", "ease")
-"""Kinds asked for similar items, in this order of trust."""
+SIMILAR_MEMBERS = {"item_knn": None, "two_tower": None, "ease": None, "text": "text_only", "tuned_text": "text_only"}
+"""Kinds asked for similar items, in this order of trust, with what an answer of theirs is reported as."""
 
 KEPT_ORDERS = 1000
 """Recent searches whose order is kept whole, about 10 kB each: of people without a history, who all get the same."""
@@ -303,13 +303,13 @@ class Bundle:
         allowed = self.catalogue.passing(filter_)
         if code < 0:
             return self._plain(self._popular(allowed, n), None, "unknown_item")
-        for name in self._similar_members():
-            found = self.members[name].similar(code, n + int(np.count_nonzero(~allowed)))
-            if found is not None and len(found.codes):
-                keep = np.flatnonzero(allowed[found.codes])[:n]
-                return self._plain(found.codes[keep], Candidates(found.codes[keep], found.scores[keep]).scores, None)
-        if self.features.text is not None and self.features.text[code].any():
-            return self._alike_by_text(code, n, allowed)
+        kinds = {name: self.manifest["members"][name]["kind"] for name in self.members}
+        for kind, fallback in SIMILAR_MEMBERS.items():
+            for name in self.members:
+                found = self.members[name].similar(code, n + int((~allowed).sum())) if kinds[name] == kind else None
+                if found is not None and len(found.codes):
+                    keep = np.flatnonzero(allowed[found.codes])[:n]
+                    return self._plain(found.codes[keep], found.scores[keep], fallback)
         allowed = allowed.copy()
         allowed[code] = False
         return self._plain(self._popular(allowed, n), None, "no_similar_items")
@@ -385,20 +385,6 @@ class Bundle:
         if exclude is not None:
             allowed[exclude] = False
         return first_allowed(self.catalogue.best_selling, n, allowed)
-
-    def _similar_members(self) -> list[str]:
-        kinds = {name: self.manifest["members"][name]["kind"] for name in self.members}
-        return [name for kind in SIMILAR_MEMBERS for name in self.members if kinds[name] == kind]
-
-    def _alike_by_text(self, code: int, n: int, allowed: np.ndarray) -> Ranking:
-        vectors = self.features.text
-        assert vectors is not None  # noqa: S101 - the caller looked
-        scores = vectors.astype(np.float32) @ vectors[code].astype(np.float32)
-        scores = np.where(allowed, scores, -np.inf)
-        scores[code] = -np.inf
-        order = ordered(scores, np.arange(len(scores)))[:n]
-        order = order[scores[order] > -np.inf]
-        return self._plain(order, scores[order], "text_only")
 
     def _plain(self, codes: np.ndarray, scores: np.ndarray | None, fallback: str | None) -> Ranking:
         values = np.zeros(len(codes)) if scores is None else scores

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipelines.model_api import Context, FittedModel, Proposal
+from pipelines.model_api import Candidates, Context, FittedModel, Proposal, best
 from pipelines.rounded_vectors import RoundedVectors
 
 
@@ -37,6 +37,15 @@ class Meaning(FittedModel):
     def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
         """Like everybody's, but no more than the nearest: every item has some cosine with every query."""
         return super().propose(context, min(n, self._reach), allowed)
+
+    def similar(self, code: int, n: int) -> Candidates | None:
+        """Items whose texts mean nearly the same; None for an item without text."""
+        scores = self._vectors.products(self._vectors.codes[code].astype(np.float32))
+        if np.isnan(scores[code]):
+            return None
+        scores *= self._vectors.scales[code]
+        scores[code] = np.nan
+        return best(scores, n)
 
     def _cosines(self, context: Context, codes: np.ndarray | None) -> np.ndarray:
         vector = self.asked(context)

@@ -278,6 +278,14 @@ def test_given_items_are_scored_for_a_query_as_the_search_scores_them(bundle: Bu
     assert scores[1] > scores[0]  # type: ignore[operator]
 
 
+def test_similar_items_of_a_shop_that_has_texts_alone_mean_nearly_the_same_and_are_called_so(bundle: Bundle) -> None:
+    ranking = bundle.similar("mug", 2)
+    assert [item.id for item in ranking.items] == ["cup", "pot"]
+    assert [item.score for item in ranking.items] == pytest.approx([0.914, 0.8], abs=0.01)
+    assert ranking.fallback == "text_only"
+    assert bundle.similar("hidden", 2).fallback == "no_similar_items"
+
+
 def test_scores_are_scaled_from_the_least_to_the_best_and_no_opinion_counts_as_the_least() -> None:
     scores = np.array([[2.0, 5.0], [4.0, 5.0], [np.nan, 5.0]], np.float32)
     np.testing.assert_allclose(scaled(scores), [[0, 1], [1, 1], [0, 1]])
