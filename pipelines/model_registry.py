@@ -15,6 +15,9 @@ from pipelines.errors import ParamsError
 from pipelines.model_api import FittedModel, Kind, ModelConfig, Speechless, SpeechlessShare
 from pipelines.params import ModelEntry
 
+BASELINE_KINDS = frozenset({"popularity", "repeat", "item_knn", "bm25"})
+"""Kinds that count and do not learn; what a shop could do without this product."""
+
 
 def kind_names() -> list[str]:
     """All kinds, sorted; nothing is imported for it."""

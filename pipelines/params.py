@@ -144,7 +144,8 @@ class FusionParams(Params):
     method: Literal["auto", "best_single", "weighted", "reciprocal_rank", "stacking", "convex"] = "auto"
     candidates_per_member: int = Field(100, ge=1)
     max_users: int = Field(1500, ge=1, description="lists per window that the fusion learns on")
-    max_spread_cost: float = Field(0.005, ge=0, lt=1, description="share of nDCG@10 that wider lists may cost")
+    min_coverage: float = Field(0.9, ge=0, description="of the best learned member's coverage@10, as the gate asks")
+    max_spread_cost: float = Field(0.02, ge=0, lt=1, description="share of nDCG@10 that this coverage may cost")
     weighted: dict[str, Any] = Field(default_factory=dict)
     reciprocal_rank: dict[str, Any] = Field(default_factory=dict)
     stacking: dict[str, Any] = Field(default_factory=dict)

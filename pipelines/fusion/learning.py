@@ -16,10 +16,11 @@ import numpy as np
 from pipelines.contracts import Surface
 from pipelines.evaluation.bootstrap import difference
 from pipelines.fusion import fuser as fusers
+from pipelines.fusion import spread as spreads
+from pipelines.fusion.best_single import BestSingle
 from pipelines.fusion.fuser import FittedFuser, LabelledList
 from pipelines.fusion.quality import ndcg_of, per_list_ndcg, scores_of
 from pipelines.fusion.query_features import FIRST_SCORE
-from pipelines.fusion.spread import widest
 from pipelines.params import FusionParams
 from pipelines.search.labels import FOLDS, fold_of
 
@@ -65,6 +66,7 @@ def choose(
     surface: Surface,
     windows: Sequence[str],
     seed: int,
+    learned: Sequence[str] = (),
 ) -> Choice:
     """Fit the method that params name, or let the windows choose.
 
@@ -75,6 +77,7 @@ def choose(
         surface: whose lists these are.
         windows: names of the windows, oldest first.
         seed: of the run.
+        learned: those of the members that learn; the lists are to cover nearly as much as those of the best of them.
     """
     free = LABEL_FREE[surface]
     usable = [name for name in fusers.METHODS if surface in fusers.method(name).surfaces]
@@ -103,7 +106,16 @@ def choose(
         if before and then:
             judged += then
             known += scores_of(_fit(params, best, before, members, seed), then)
-    spread, spread_trials = widest(known, judged, most_lost=params.max_spread_cost, seed=seed)
+    alone = [scores_of(BestSingle(name), judged) for name in learned if name in members]
+    rival = max(alone, key=lambda found: float(ndcg_of(found, judged).mean()), default=None)
+    spread, spread_trials = spreads.chosen(
+        known,
+        judged,
+        rival=rival,
+        least_covered=params.min_coverage,
+        most_lost=params.max_spread_cost,
+        seed=seed,
+    )
     return Choice(best, _fit(params, best, lists, members, seed), trials, spread, spread_trials)
 
 

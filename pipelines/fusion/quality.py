@@ -32,11 +32,23 @@ def ndcg_of(scores: Sequence[np.ndarray], lists: Sequence[LabelledList]) -> np.n
     """nDCG@10 of each list in the order of these scores of its candidates; -inf is left out."""
     gains, ideal = np.zeros((len(lists), DEPTH)), np.zeros((len(lists), DEPTH))
     for row, (one, scores_of_one) in enumerate(zip(lists, scores, strict=True)):
-        best = ordered(scores_of_one, one.candidates.codes)[:DEPTH]
-        best = best[scores_of_one[best] > -np.inf]
+        best = first_rows(scores_of_one, one)
         gains[row, : len(best)] = one.gains[best]
         ideal[row, : len(one.ideal)] = one.ideal[:DEPTH]
     return ndcg(gains, ideal, DEPTH)
+
+
+def first_rows(scores: np.ndarray, one: LabelledList) -> np.ndarray:
+    """Rows of the first :data:`DEPTH` candidates, best first, int64; -inf is left out."""
+    best = ordered(scores, one.candidates.codes)[:DEPTH]
+    found: np.ndarray = best[scores[best] > -np.inf]
+    return found
+
+
+def first_codes(scores: np.ndarray, one: LabelledList) -> list[int]:
+    """Codes of :func:`first_rows`."""
+    codes: list[int] = one.candidates.codes[first_rows(scores, one)].tolist()
+    return codes
 
 
 def mean_ndcg(fuser: FittedFuser, lists: Sequence[LabelledList]) -> float:

@@ -15,10 +15,13 @@ import numpy as np
 from pipelines.evaluation.bootstrap import difference
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.fuser import LabelledList
-from pipelines.fusion.quality import ndcg_of
+from pipelines.fusion.quality import first_codes, ndcg_of
 
-WEIGHTS = (0.05, 0.1, 0.15, 0.2)
+WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """Tried in this order, until one costs too much."""
+
+FREE = 0.005
+"""A weight whose loss of nDCG@10 surely stays below this share of it costs nothing."""
 
 FEWEST_LISTS = 30
 """Fewer lists prove nothing, and stay as they are."""
@@ -54,35 +57,57 @@ def spread(scores: np.ndarray, demanded: np.ndarray, weight: float) -> np.ndarra
     return wider
 
 
-def widest(
-    scores: Sequence[np.ndarray], lists: Sequence[LabelledList], *, most_lost: float, seed: int
+def chosen(
+    scores: Sequence[np.ndarray],
+    lists: Sequence[LabelledList],
+    *,
+    rival: Sequence[np.ndarray] | None,
+    least_covered: float,
+    most_lost: float,
+    seed: int,
 ) -> tuple[float, dict[str, dict[str, float]]]:
-    """The greatest weight of :data:`WEIGHTS` that is proven to cost little.
+    """The greatest weight of :data:`WEIGHTS` that costs nothing, or the least with which lists cover enough.
 
     Args:
         scores: of each list's candidates by a fuser that has not learned from the list, ``[m]`` each.
-        lists: labelled lists.
-        most_lost: share of nDCG@10 in [0, 1); the 95 % interval of the paired loss, and that of each smaller weight,
-            stays below it.
+        lists: labelled lists of one or more windows.
+        rival: likewise the scores of the member whose coverage is the measure; None: no coverage is asked for.
+        least_covered: different items in the first ten of all lists of a window, as a share of the rival's; its mean
+            over windows is to reach this. A weight that costs something is taken only for it.
+        most_lost: share of nDCG@10 in [0, 1) that coverage may cost.
         seed: of the bootstrap.
 
     Returns:
-        The weight, 0 where none holds; and by weight the change of nDCG@10 with its interval. Nothing is tried on
-        fewer lists than :data:`FEWEST_LISTS`.
+        The weight, 0 where none holds; and by weight the change of nDCG@10 with its interval, and ``coverage``. Nothing
+        is tried on fewer lists than :data:`FEWEST_LISTS`.
     """
     if len(lists) < FEWEST_LISTS:
         return 0.0, {}
     demanded = [demand(one.features[:, FEATURES.index("item_last28")]) for one in lists]
     base = ndcg_of(scores, lists)
-    chosen = 0.0
-    trials: dict[str, dict[str, float]] = {}
-    for weight in WEIGHTS:
-        wider = [spread(values, sales, weight) for values, sales in zip(scores, demanded, strict=True)]
+    weight, trials = 0.0, {}
+    covered = np.inf if rival is None else _share_covered(scores, rival, lists)
+    for next_weight in WEIGHTS:
+        wider = [spread(values, sales, next_weight) for values, sales in zip(scores, demanded, strict=True)]
         change = difference(ndcg_of(wider, lists), base, seed=seed)
         if change is None:
             break
-        trials[str(weight)] = change.as_difference()
-        if change.low <= -most_lost * base.mean():
+        then = covered if rival is None else _share_covered(wider, rival, lists)
+        trials[str(next_weight)] = change.as_difference() | ({} if np.isinf(then) else {"coverage": round(then, 4)})
+        free = change.low > -FREE * base.mean()
+        if not free and (covered >= least_covered or change.mean < -most_lost * base.mean()):
             break
-        chosen = weight
-    return chosen, trials
+        weight, covered = next_weight, then
+    return weight, trials
+
+
+def _share_covered(scores: Sequence[np.ndarray], rival: Sequence[np.ndarray], lists: Sequence[LabelledList]) -> float:
+    """How many different items the lists of a window show, over how many the rival's do; mean over the windows."""
+    shares = []
+    for window in dict.fromkeys(one.window for one in lists):
+        rows = [row for row, one in enumerate(lists) if one.window == window]
+        ours, theirs = (
+            len({code for row in rows for code in first_codes(found[row], lists[row])}) for found in (scores, rival)
+        )
+        shares.append(ours / theirs if theirs else np.inf)
+    return float(np.mean(shares))

@@ -36,7 +36,7 @@ class StackingConfig(FuserConfig):
     negatives: int = Field(300, ge=1, description="candidates that were not bought, kept per list")
     list_size: int = Field(64, ge=2, description="rows per list and step, bought ones first")
     batch_lists: int = Field(32, ge=1, description="lists per step")
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(16, ge=1)
     learning_rate: float = Field(3e-3, gt=0, description="peak; warm-up over a tenth, then cosine to 0")
     weight_decay: float = Field(1e-2, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)

@@ -28,12 +28,11 @@ from pipelines.gating.evidence import (
     SurfaceEvidence,
 )
 from pipelines.gating.pinning import audiences
+from pipelines.model_registry import BASELINE_KINDS
 from pipelines.params import AllParams
 from pipelines.splitting import Instants
 from pipelines.storage import file_sha256, read_json
 
-BASELINE_KINDS = frozenset({"popularity", "repeat", "item_knn", "bm25"})
-"""Kinds that count and do not learn; what a shop could do without this product."""
 CRITICAL = "critical"
 POPULARITY_KIND = "popularity"
 WEEK_DAYS = 7.0

@@ -51,7 +51,16 @@ def main() -> None:
             fuse_search(params, work, members[Surface.SEARCH], windows, into=folder / Surface.SEARCH)
         for surface, known in lists.items():
             print(f"{surface}: {len(known)} lists of {len(windows)} windows", flush=True)
-            choice = choose(params.fusion, known, members[surface], surface=surface, windows=windows, seed=params.seed)
+            learned = [name for name in members[surface] if kinds[name] not in model_registry.BASELINE_KINDS]
+            choice = choose(
+                params.fusion,
+                known,
+                members[surface],
+                surface=surface,
+                windows=windows,
+                seed=params.seed,
+                learned=learned,
+            )
             save(choice, folder / surface, params=params, members=members[surface])
             print(f"{surface}: {choice.method}, spread {choice.spread:g}", flush=True)
 

@@ -13,7 +13,7 @@ from pipelines.fusion.candidates import CandidateList
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.fuser import LabelledList
 from pipelines.fusion.learning import choose
-from pipelines.fusion.spread import FEWEST_LISTS, WEIGHTS, demand, spread, widest
+from pipelines.fusion.spread import FEWEST_LISTS, FREE, WEIGHTS, chosen, demand, spread
 from pipelines.model_api import Context
 from pipelines.params import FusionParams
 
@@ -21,19 +21,19 @@ ITEMS = 40
 WINDOWS = ("window_1", "window_2")
 
 
-def world(n: int, *, bought_by: str, seed: int = 1) -> list[LabelledList]:
-    """The one member says taste plus what sells; bought are the best three by ``taste``, or by what the member says."""
+def world(n: int, *, bought_by: str, sold_weight: float = 0.3, seed: int = 1) -> list[LabelledList]:
+    """One member says taste plus what sells, another taste; bought are the three best of the taste or score."""
     draw = np.random.default_rng(seed)
     sold = np.floor(np.exp(draw.normal(2, 1, size=ITEMS))).astype(np.float32)
     lists = []
     for place in range(n):
         taste = draw.normal(size=ITEMS).astype(np.float32)
-        scores = taste + 0.3 * demand(sold)
+        scores = taste + sold_weight * demand(sold)
         truth = taste if bought_by == "taste" else scores
         features = np.full((ITEMS, len(FEATURES)), np.nan, np.float32)
         features[:, FEATURES.index("item_last28")] = sold
         context = Context(UserHistory.empty(), Surface.RECOMMEND)
-        candidates = CandidateList(np.arange(ITEMS), ("one",), scores[:, None], context)
+        candidates = CandidateList(np.arange(ITEMS), ("one", "taste"), np.stack([scores, taste], axis=1), context)
         gains = (truth >= np.sort(truth)[-3]).astype(np.float32)
         lists.append(LabelledList(candidates, features, gains, np.ones(3, np.float32), WINDOWS[place % 2]))
     return lists
@@ -48,8 +48,11 @@ def shown(lists: Sequence[LabelledList], weight: float) -> int:
     return len(np.unique(firsts))
 
 
-def tried(lists: Sequence[LabelledList], *, most_lost: float) -> tuple[float, dict[str, dict[str, float]]]:
-    return widest([one.candidates.scores[:, 0] for one in lists], lists, most_lost=most_lost, seed=1)
+def tried(
+    lists: Sequence[LabelledList], *, rival: Sequence[np.ndarray] | None = None, most_lost: float = 0.02
+) -> tuple[float, dict[str, dict[str, float]]]:
+    scores = [one.candidates.scores[:, 0] for one in lists]
+    return chosen(scores, lists, rival=rival, least_covered=0.9, most_lost=most_lost, seed=1)
 
 
 def test_of_two_items_with_the_same_score_the_one_that_sells_less_comes_first() -> None:
@@ -89,31 +92,39 @@ def test_an_item_never_sold_or_unknown_has_no_demand() -> None:
 
 def test_lists_are_widened_where_people_buy_by_taste() -> None:
     lists = world(200, bought_by="taste")
-    weight, trials = tried(lists, most_lost=0.01)
+    weight, trials = tried(lists)
     assert weight == WEIGHTS[-1]
     assert trials[str(weight)]["ci_low"] > 0
     assert shown(lists[:8], weight) > shown(lists[:8], 0)
 
 
-def test_the_first_weight_that_may_cost_too_much_ends_the_search() -> None:
+def test_the_first_weight_that_may_cost_something_ends_the_search() -> None:
     lists = world(200, bought_by="score")  # so that nDCG@10 is 1, and every exchange costs
-    weight, trials = tried(lists, most_lost=0.01)
+    weight, trials = tried(lists)
     weights = [float(name) for name in trials]
     assert weights == list(WEIGHTS[: len(weights)])
     assert weight == max([0.0, *weights[:-1]]) < WEIGHTS[-1]
-    assert trials[str(weights[-1])]["ci_low"] <= -0.01
-    assert all(trials[str(held)]["ci_low"] > -0.01 for held in weights[:-1])
-    assert tried(lists, most_lost=0.0001)[0] == 0
+    assert trials[str(weights[-1])]["ci_low"] <= -FREE
+    assert all(trials[str(held)]["ci_low"] > -FREE for held in weights[:-1])
+
+
+def test_what_costs_something_is_paid_for_coverage_alone_and_only_so_much() -> None:
+    lists = world(60, bought_by="score", sold_weight=3.0)
+    free, _ = tried(lists)
+    by_taste = [one.candidates.scores[:, 1] for one in lists]
+    weight, trials = tried(lists, rival=by_taste, most_lost=0.5)
+    assert weight > free
+    assert trials[str(weight)]["coverage"] > trials[str(WEIGHTS[0])]["coverage"]
+    assert trials[str(weight)]["mean_difference"] >= -0.5
+    dear, _ = tried(lists, rival=by_taste, most_lost=0.0)
+    assert dear == free
+    own = [one.candidates.scores[:, 0] for one in lists]
+    assert tried(lists, rival=own, most_lost=0.5)[0] == free
 
 
 def test_too_few_lists_prove_nothing_and_are_not_widened() -> None:
-    assert tried(world(FEWEST_LISTS - 1, bought_by="taste"), most_lost=0.01) == (0.0, {})
-    assert tried([], most_lost=0.01) == (0.0, {})
-
-
-def test_with_no_cost_allowed_only_a_proven_gain_widens() -> None:
-    assert tried(world(200, bought_by="taste"), most_lost=0)[0] == WEIGHTS[-1]
-    assert tried(world(200, bought_by="score"), most_lost=0)[0] == 0
+    assert tried(world(FEWEST_LISTS - 1, bought_by="taste")) == (0.0, {})
+    assert tried([]) == (0.0, {})
 
 
 @pytest.mark.parametrize("method", ["auto", "best_single"])
