@@ -87,36 +87,47 @@ def choose(
         return Choice(method, _fit(params, method, lists, members, seed))
     fitting = [one for one in lists if one.window != windows[-1]]
     held = [one for one in lists if one.window == windows[-1]]
+    earlier = windows[-SPREAD_WINDOWS:-1]
     if not fitting or not held:
-        fitting, held = _halves(lists)
+        (fitting, held), earlier = _halves(lists), ()
     names = [named] if named is not None else ["best_single", *(n for n in usable if n != "best_single")]
     if len(members) < 2:
         names = names[:1]
-    fitted = {name: _fit(params, name, fitting, members, seed) for name in names}
-    scores = {name: scores_of(fuser, held) for name, fuser in fitted.items()}
+    scores = {name: scores_of(_fit(params, name, fitting, members, seed), held) for name in names}
     best = names[0]
     trials: dict[str, dict[str, Any]] = {}
     if named is None:
         reached = {name: ndcg_of(found, held) for name, found in scores.items()}
         best, trials = _best(best, reached.pop(best), reached, seed=seed)
     judged, known = list(held), list(scores[best])
-    for place in range(max(1, len(windows) - SPREAD_WINDOWS), len(windows) - 1):
-        before = [one for one in lists if one.window in windows[:place]]
-        then = [one for one in lists if one.window == windows[place]]
+    for window in earlier:
+        before = [one for one in lists if one.window in windows[: windows.index(window)]]
+        then = [one for one in lists if one.window == window]
         if before and then:
             judged += then
             known += scores_of(_fit(params, best, before, members, seed), then)
-    alone = [scores_of(BestSingle(name), judged) for name in learned if name in members]
-    rival = max(alone, key=lambda found: float(ndcg_of(found, judged).mean()), default=None)
-    spread, spread_trials = spreads.chosen(
-        known,
-        judged,
-        rival=rival,
+    spread, spread_trials = _spread(params, judged, known, [name for name in learned if name in members], seed=seed)
+    return Choice(best, _fit(params, best, lists, members, seed), trials, spread, spread_trials)
+
+
+def _spread(
+    params: FusionParams,
+    lists: Sequence[LabelledList],
+    scores: Sequence[np.ndarray],
+    learned: Sequence[str],
+    *,
+    seed: int,
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """What ``spread.chosen`` says, its rival being the best of the members that learn."""
+    alone = [scores_of(BestSingle(name), lists) for name in learned]
+    return spreads.chosen(
+        scores,
+        lists,
+        rival=max(alone, key=lambda found: float(ndcg_of(found, lists).mean()), default=None),
         least_covered=params.min_coverage,
         most_lost=params.max_spread_cost,
         seed=seed,
     )
-    return Choice(best, _fit(params, best, lists, members, seed), trials, spread, spread_trials)
 
 
 def choose_search(params: FusionParams, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Choice:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
+from pipelines.fusion import spread as spreads
 from pipelines.fusion.candidates import CandidateList
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.fuser import LabelledList
@@ -139,3 +141,22 @@ def test_a_single_labelled_list_compares_nothing() -> None:
         FusionParams(), world(1, bought_by="taste"), ("one",), surface=Surface.RECOMMEND, windows=WINDOWS, seed=1
     )
     assert (found.spread, found.trials) == (0.0, {})
+
+
+def test_no_list_is_counted_twice_where_the_newest_window_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(spreads, "chosen", lambda _, lists, **__: counted.extend(map(id, lists)) or (0.0, {}))
+    lists = world(200, bought_by="taste")
+    windows = (*WINDOWS, "window_3", "window_4")
+    choose(FusionParams(), lists, ("one",), surface=Surface.RECOMMEND, windows=windows, seed=1)
+    assert len(counted) == len(set(counted)) == len(lists) // 2
+
+
+def test_the_newest_windows_are_each_judged_by_what_was_learned_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(spreads, "chosen", lambda _, lists, **__: counted.extend(lists) or (0.0, {}))
+    windows = [f"window_{place}" for place in range(1, 6)]
+    lists = [replace(one, window=windows[place % 5]) for place, one in enumerate(world(50, bought_by="taste"))]
+    choose(FusionParams(), lists, ("one",), surface=Surface.RECOMMEND, windows=windows, seed=1)
+    assert {one.window for one in counted} == set(windows[-3:])
+    assert len(counted) == 30
