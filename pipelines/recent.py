@@ -35,7 +35,3 @@ class Recent(Generic[Key, Value]):
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
         return made
-
-    def __len__(self) -> int:
-        """How many are kept."""
-        return len(self._kept)

@@ -58,7 +58,7 @@ class Found:
 
 def order_of(found: Found) -> Found:
     """The same without what the members said, in the fewest bytes; to be kept."""
-    return replace(found, codes=found.codes.astype(np.int32), scores=found.scores.astype(np.float32), candidates=None)
+    return replace(found, codes=found.codes.astype(np.int32), candidates=None)
 
 
 Find = Callable[[Query, np.ndarray | None], Found]

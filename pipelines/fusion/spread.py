@@ -29,6 +29,9 @@ FEWEST_LISTS = 30
 SOLD = "bought_last28"
 """The item aggregate of ``FeatureState.items`` that tells what sells: target events of the last 28 days."""
 
+SOLD_COLUMN = FEATURES.index("item_last28")
+"""The same among the features of labelled lists."""
+
 
 def demand(sold: np.ndarray) -> np.ndarray:
     """Log popularity of items, float32 ``[m]``, of how often each was sold lately; unknown is never."""
@@ -83,16 +86,17 @@ def chosen(
     """
     if len(lists) < FEWEST_LISTS:
         return 0.0, {}
-    demanded = [demand(one.features[:, FEATURES.index("item_last28")]) for one in lists]
+    demanded = [demand(one.features[:, SOLD_COLUMN]) for one in lists]
     base = ndcg_of(scores, lists)
     weight, trials = 0.0, {}
-    covered = np.inf if rival is None else _share_covered(scores, rival, lists)
+    theirs = None if rival is None else _shown(rival, lists)
+    covered = _share(_shown(scores, lists), theirs)
     for next_weight in WEIGHTS:
         wider = [spread(values, sales, next_weight) for values, sales in zip(scores, demanded, strict=True)]
         change = difference(ndcg_of(wider, lists), base, seed=seed)
         if change is None:
             break
-        then = covered if rival is None else _share_covered(wider, rival, lists)
+        then = _share(_shown(wider, lists), theirs)
         trials[str(next_weight)] = change.as_difference() | ({} if np.isinf(then) else {"coverage": round(then, 4)})
         free = change.low > -FREE * base.mean()
         if not free and (covered >= least_covered or change.mean < -most_lost * base.mean()):
@@ -101,13 +105,16 @@ def chosen(
     return weight, trials
 
 
-def _share_covered(scores: Sequence[np.ndarray], rival: Sequence[np.ndarray], lists: Sequence[LabelledList]) -> float:
-    """How many different items the lists of a window show, over how many the rival's do; mean over the windows."""
-    shares = []
-    for window in dict.fromkeys(one.window for one in lists):
-        rows = [row for row, one in enumerate(lists) if one.window == window]
-        ours, theirs = (
-            len({code for row in rows for code in first_codes(found[row], lists[row])}) for found in (scores, rival)
-        )
-        shares.append(ours / theirs if theirs else np.inf)
-    return float(np.mean(shares))
+def _shown(scores: Sequence[np.ndarray], lists: Sequence[LabelledList]) -> np.ndarray:
+    """How many different items the lists of each window show, int64, windows in the order of their first lists."""
+    shown: dict[str, set[int]] = {}
+    for found, one in zip(scores, lists, strict=True):
+        shown.setdefault(one.window, set()).update(first_codes(found, one))
+    return np.array([len(codes) for codes in shown.values()])
+
+
+def _share(ours: np.ndarray, theirs: np.ndarray | None) -> float:
+    """Mean over the windows of ours over theirs; infinite where they show nothing, or nobody is compared with."""
+    if theirs is None or not theirs.all():
+        return float(np.inf)
+    return float(np.mean(ours / theirs))
