@@ -238,6 +238,19 @@ def test_two_runs_at_once_share_results_and_end_whole(home: Path, checkout: Path
 
 
 @pytest.mark.slow
+def test_what_another_process_does_to_the_cache_does_not_reach_what_a_run_has_made(home: Path, checkout: Path) -> None:
+    run = opened(home, checkout, "one")
+    run_stage(run, "first")
+    cached = [path for path in (home / "var" / "dvc" / "files").rglob("*") if path.is_file()]
+    assert cached
+    for path in cached:
+        path.chmod(0o644)
+        path.write_text("")  # a DVC that is about to add equal content empties what lies there first
+    assert (run.artifacts / "first.txt").read_text() == "1"
+    assert (run.artifacts / "first.txt").stat().st_nlink == 1
+
+
+@pytest.mark.slow
 def test_a_failing_stage_ends_with_its_own_exit_code(home: Path, checkout: Path) -> None:
     stages = {"first": stage("artifacts/first.txt", "raise SystemExit(4)")}
     (checkout / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))

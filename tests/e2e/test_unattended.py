@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(4 * R
 
 TEN_MINUTES = "*/10 * * * *"
 PERIOD = real_days.AUTUMN
-"""Both candidates pass the gate; in the middle of November one is rejected, whose lists are too narrow."""
+"""Two weeks whose candidates both pass the gate: a rejected one would be waited for in vain."""
 
 
 def another_version(service: Server, checkout: Path, than: str | None) -> str:

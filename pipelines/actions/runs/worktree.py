@@ -180,7 +180,9 @@ def configure_dvc(checkout: Path, workspace: Path, *, home: Path) -> None:
         if not config.has_section(section):
             config.add_section(section)
     config.set("cache", "dir", str(shared_cache(checkout, home)))
-    config.set("cache", "type", "reflink,hardlink,copy")
+    # DVC empties a file of the cache in place before it adds equal content, as another run may do at any moment: a link
+    # would be emptied with it. Where a file system can share blocks between copies, DVC's copies do.
+    config.set("cache", "type", "copy")
     config.set("core", "site_cache_dir", str(workspace / ".dvc" / "tmp" / "site"))
     with (workspace / ".dvc" / "config.local").open("w", encoding="utf-8") as stream:
         config.write(stream)
