@@ -37,7 +37,11 @@ def shop(root: Path, tmp_path: Path) -> Path:
     shops.write_csv(tmp_path / "shop" / "catalog" / "all.csv", shops.catalogue(60))
     shops.write_csv(tmp_path / "shop" / "events" / "all.csv", shops.events(60))
     shipped = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    pipeline.write_params(tmp_path, **{name: values for name, values in shipped.items() if name not in pipeline.QUICK})
+    quick = {name: values for name, values in pipeline.QUICK.items() if isinstance(values, dict) and name != "models"}
+    merged = {name: shipped[name] | values for name, values in quick.items()}  # DVC wants every parameter it watches
+    pipeline.write_params(
+        tmp_path, **{name: values for name, values in shipped.items() if name not in pipeline.QUICK} | merged
+    )
     return tmp_path
 
 
