@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.e2e.server import free_port
 from tests.stages import pipeline, shops
 
@@ -85,8 +83,7 @@ def small_shop(root: Path, folder: Path) -> Path:
     clone(root, folder)
     shops.write_csv(folder / "shop" / "catalog" / "all.csv", shops.catalogue(60))
     shops.write_csv(folder / "shop" / "events" / "all.csv", shops.events(60))
-    shipped = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    pipeline.write_params(folder, **{name: values for name, values in shipped.items() if name not in pipeline.QUICK})
+    pipeline.write_watched_params(folder, root / "params.yaml")
     commit(folder)
     return folder
 

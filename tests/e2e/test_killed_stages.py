@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipelines.actions.doctor import remove_torn_files
 from tests.stages import pipeline, shops
@@ -36,12 +35,7 @@ def shop(root: Path, tmp_path: Path) -> Path:
     (tmp_path / "var" / "feedback").mkdir(parents=True)
     shops.write_csv(tmp_path / "shop" / "catalog" / "all.csv", shops.catalogue(60))
     shops.write_csv(tmp_path / "shop" / "events" / "all.csv", shops.events(60))
-    shipped = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    quick = {name: values for name, values in pipeline.QUICK.items() if isinstance(values, dict) and name != "models"}
-    merged = {name: shipped[name] | values for name, values in quick.items()}  # DVC wants every parameter it watches
-    pipeline.write_params(
-        tmp_path, **{name: values for name, values in shipped.items() if name not in pipeline.QUICK} | merged
-    )
+    pipeline.write_watched_params(tmp_path, root / "params.yaml")
     return tmp_path
 
 

@@ -58,6 +58,13 @@ def write_params(root: Path, **sections: Any) -> Path:
     return path
 
 
+def write_watched_params(root: Path, params: Path) -> Path:
+    """``params.yaml`` with :data:`QUICK` over the values of a whole one: DVC wants every parameter it watches."""
+    shipped = yaml.safe_load(params.read_text(encoding="utf-8"))
+    within = {name: shipped[name] | QUICK[name] for name in ("data", "text", "fusion", "evaluation")}
+    return write_params(root, **(shipped | QUICK | within))
+
+
 @functools.cache
 def named_code() -> Path:
     """What the stage ``code`` writes, made once: the tests' code does not change while they run."""
