@@ -1,16 +1,20 @@
 """Stacking: a listwise neural ranker over the members' opinions and the candidates' features.
 
-Every number is replaced by its quantile q on the training lists and enters as 2q - 1, its square and a flag
-for "unknown". An ensemble of small perceptrons with a linear path trains in TensorFlow on pairs of a bought
-and another candidate, each pair weighted by what swapping the two would change in nDCG (LambdaRank: Burges
-2010, "From RankNet to LambdaRank to LambdaMART", section 4).
+Every number is replaced by its quantile q on the training lists. Two ensembles of small perceptrons with a linear
+path train in TensorFlow, and their scores are averaged. One learns from the labels: q enters as 2q - 1, its square and
+a flag for "unknown", and pairs of a bought and another candidate are weighted by what swapping the two would change in
+nDCG (LambdaRank: Burges 2010, "From RankNet to LambdaRank to LambdaMART", section 4). The other learns to rank as
+boosted trees do that were taught on the same lists (distillation: Hinton et al. 2015): trees find steps and
+interactions that few lists do not teach a perceptron. There q enters as ramps between equal steps (Gorishniy et al.
+2022, "On Embeddings for Numerical Features in Tabular Deep Learning", piecewise linear encoding). With few lists there
+are no trees.
 While training, members are masked at random, so that one that fails while serving degrades the list and
 does not break it. Scoring is numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -26,13 +30,16 @@ from pipelines.storage import read_arrays, read_json, write_arrays, write_json
 VIEWS = 3
 """Columns per member: score, place in its list, z-score within the list."""
 
+SPREAD_ROWS = 100_000
+"""Rows of the first lists that tell how far an ensemble's scores spread."""
+
 
 class StackingConfig(FuserConfig):
     """Size and training of the ranker."""
 
     knots: int = Field(64, ge=2, description="quantiles kept per column")
     hidden: int = Field(32, ge=1, description="units in each of two layers of each perceptron")
-    ensemble: int = Field(3, ge=1, description="perceptrons whose scores are averaged")
+    ensemble: int = Field(3, ge=1, description="perceptrons of an ensemble, whose scores are averaged")
     negatives: int = Field(300, ge=1, description="candidates that were not bought, kept per list")
     list_size: int = Field(64, ge=2, description="rows per list and step, bought ones first")
     batch_lists: int = Field(32, ge=1, description="lists per step")
@@ -43,19 +50,27 @@ class StackingConfig(FuserConfig):
     member_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a member is masked in a list")
     window_decay: float = Field(0.9, gt=0, le=1, description="weight of a window relative to the next newer one")
     average: float = Field(0.99, ge=0, lt=1, description="momentum of the moving average of the weights")
+    trees: int = Field(100, ge=0, description="boosted trees that teach the second ensemble; 0: there is none")
+    fewest_lists: int = Field(500, ge=1, description="fewer lists than this teach no trees")
+    leaves: int = Field(15, ge=2, description="of a tree")
+    tree_rate: float = Field(0.1, gt=0, description="shrinkage of each tree")
+    tree_l2: float = Field(50.0, ge=0, description="ridge on the leaves' values")
+    ramps: int = Field(8, ge=1, description="steps between which a quantile enters the second ensemble")
+
+
+LABELS, TREES = "labels", "trees"
+"""What an ensemble learned from."""
 
 
 @dataclass(frozen=True)
-class Ranker:
-    """Learned numbers of an ensemble of ``s`` perceptrons with ``h`` units over ``f`` columns.
+class Ensemble:
+    """Learned numbers of ``s`` perceptrons with ``h`` units over ``f`` columns, each as ``c`` numbers.
 
-    ``knots`` ``[f, k]`` ascending values and ``levels`` ``[f, k]`` their quantiles in [0, 1]; ``first``
-    ``[3 f, s h]``; ``first_bias`` ``[s h]``; ``second`` ``[s, h, h]``; ``second_bias`` ``[s, 1, h]``; ``last``
-    ``[s, h, 1]``; ``linear`` ``[3 f, s]``. All float32.
+    ``first`` ``[c f, s h]``; ``first_bias`` ``[s h]``; ``second`` ``[s, h, h]``; ``second_bias`` ``[s, 1, h]``;
+    ``last`` ``[s, h, 1]``; ``linear`` ``[c f, s]``. All float32. ``ramps``: of :func:`encode`.
     """
 
-    knots: np.ndarray
-    levels: np.ndarray
+    ramps: int
     first: np.ndarray
     first_bias: np.ndarray
     second: np.ndarray
@@ -63,18 +78,14 @@ class Ranker:
     last: np.ndarray
     linear: np.ndarray
 
-    def score(self, columns: np.ndarray) -> np.ndarray:
-        """Mean score of the ensemble, float32 ``[m]``, for columns ``[m, f]`` of :func:`columns_of`."""
-        return self.score_levels(self.levels_of(columns, 0))
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is learned, by name."""
+        return {name: value for name, value in vars(self).items() if name != "ramps"}
 
-    def levels_of(self, columns: np.ndarray, first: int) -> np.ndarray:
-        """:func:`quantiles` of the columns from ``first`` on, float32 ``[r, k]``."""
-        several = slice(first, first + columns.shape[1])
-        return quantiles(columns, self.knots[several], self.levels[several])
-
-    def score_levels(self, levels: np.ndarray) -> np.ndarray:
-        """Mean score of the ensemble, float32 ``[m]``, for quantiles ``[m, f]``, NaN unknown."""
-        code = encode(levels)
+    def score(self, levels: np.ndarray) -> np.ndarray:
+        """Mean score, float32 ``[m]``, for quantiles ``[m, f]``, NaN unknown."""
+        code = encode(levels, self.ramps)
         size, units, _ = self.second.shape
         hidden = code @ self.first
         hidden += self.first_bias
@@ -83,6 +94,38 @@ class Ranker:
         out = (hidden @ self.last)[:, :, 0].T + code @ self.linear
         mean: np.ndarray = out.mean(axis=1).astype(np.float32)
         return mean
+
+    def divided(self, scale: float) -> Ensemble:
+        """The same with all its scores divided."""
+        return replace(self, last=self.last / np.float32(scale), linear=self.linear / np.float32(scale))
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Ensembles over ``f`` columns, by what they learned from, whose scores are averaged.
+
+    ``knots`` ``[f, k]`` ascending values and ``levels`` ``[f, k]`` their quantiles in [0, 1], float32.
+    """
+
+    knots: np.ndarray
+    levels: np.ndarray
+    ensembles: Mapping[str, Ensemble]
+
+    def score(self, columns: np.ndarray) -> np.ndarray:
+        """Mean score of the ensembles, float32 ``[m]``, for columns ``[m, f]`` of :func:`columns_of`."""
+        return self.score_levels(self.levels_of(columns, 0))
+
+    def levels_of(self, columns: np.ndarray, first: int) -> np.ndarray:
+        """:func:`quantiles` of the columns from ``first`` on, float32 ``[r, k]``."""
+        several = slice(first, first + columns.shape[1])
+        return quantiles(columns, self.knots[several], self.levels[several])
+
+    def score_levels(self, levels: np.ndarray) -> np.ndarray:
+        """Mean score of the ensembles, float32 ``[m]``, for quantiles ``[m, f]``, NaN unknown."""
+        total = np.zeros(len(levels), np.float32)
+        for one in self.ensembles.values():
+            total += one.score(levels)
+        return total / np.float32(len(self.ensembles))
 
 
 def quantiles(columns: np.ndarray, knots: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -93,17 +136,28 @@ def quantiles(columns: np.ndarray, knots: np.ndarray, levels: np.ndarray) -> np.
     return out.T
 
 
-def encode(levels: np.ndarray) -> np.ndarray:
-    """2q - 1, its square, and 1 where unknown (then the others are 0): float32 ``[m, 3 f]``."""
+def encode(levels: np.ndarray, ramps: int = 0) -> np.ndarray:
+    """Quantiles as what a perceptron reads, float32 ``[m, c f]``; 0 where unknown, beside a flag that says so.
+
+    Without ramps c = 3: 2q - 1, its square, the flag. With T of them c = T + 1: ramp t is -1 up to q = t / T, 1 from
+    (t + 1) / T on, and straight between; then the flag.
+    """
     count, width = levels.shape
-    code = np.empty((count, 3, width), np.float32)
-    centred, unknown = code[:, 0], np.isnan(levels)
-    np.multiply(levels, 2, out=centred)
-    centred -= 1
-    np.copyto(centred, 0, where=unknown)
-    np.multiply(centred, centred, out=code[:, 1])
-    code[:, 2] = unknown
-    return code.reshape(count, 3 * width)
+    code = np.empty((count, ramps + 1 if ramps else 3, width), np.float32)
+    unknown = np.isnan(levels)
+    if ramps:
+        scaled = np.where(unknown, np.float32(0.5), levels * np.float32(2 * ramps)) - np.float32(1)
+        for place in range(ramps):
+            np.clip(scaled - np.float32(2 * place), -1, 1, out=code[:, place])
+            np.copyto(code[:, place], 0, where=unknown)
+    else:
+        centred = code[:, 0]
+        np.multiply(levels, 2, out=centred)
+        centred -= 1
+        np.copyto(centred, 0, where=unknown)
+        np.multiply(centred, centred, out=code[:, 1])
+    code[:, -1] = unknown
+    return code.reshape(count, -1)
 
 
 def views(candidates: CandidateList, members: Sequence[str]) -> np.ndarray:
@@ -171,23 +225,35 @@ class Stacking(FittedFuser):
         return {name: round(self._importance.get(name, 0.0) / total, 6) for name in members}
 
     def save(self, folder: Path) -> None:
-        """Write the arrays and ``stacking.json``."""
-        write_arrays(folder, vars(self._ranker))
+        """Write the arrays, those of each ensemble in a folder of its own, and ``stacking.json``."""
+        write_arrays(folder, {"knots": self._ranker.knots, "levels": self._ranker.levels})
+        for name, one in self._ranker.ensembles.items():
+            write_arrays(folder / name, one.arrays)
         write_json(
             folder / "stacking.json",
-            {"members": list(self._members), "importance": self._importance, "features": list(FEATURES)},
+            {
+                "members": list(self._members),
+                "importance": self._importance,
+                "features": list(FEATURES),
+                "ensembles": {name: one.ramps for name, one in self._ranker.ensembles.items()},
+            },
         )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote."""
         about = read_json(folder / "stacking.json")
-        ranker = Ranker(**{name: np.asarray(array) for name, array in read_arrays(folder).items()})
+        ensembles = {name: Ensemble(ramps, **_arrays(folder / name)) for name, ramps in about["ensembles"].items()}
+        ranker = Ranker(**_arrays(folder), ensembles=ensembles)
         return cls(ranker, tuple(about["members"]), about["importance"])
 
 
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.asarray(array) for name, array in read_arrays(folder).items()}
+
+
 def fit(config: StackingConfig, lists: Sequence[LabelledList], members: Sequence[str], *, seed: int) -> Stacking:
-    """Train the ensemble on the lists; the same seed gives the same weights on the same machine."""
+    """Train the ensembles on the lists; the same seed gives the same weights on the same machine."""
     from pipelines.learners.listwise import TrainingLists, train
 
     draw = np.random.default_rng(seed)
@@ -206,9 +272,27 @@ def fit(config: StackingConfig, lists: Sequence[LabelledList], members: Sequence
     groups = np.full(data.columns.shape[1], -1)
     groups[: VIEWS * len(members)] = np.tile(np.arange(len(members)), VIEWS)
     as_quantiles = replace(data, columns=np.ascontiguousarray(quantiles(data.columns, knots, levels)))
-    learned = train(as_quantiles, groups, config=config.model_dump(), seed=seed)
-    ranker = Ranker(knots=knots, levels=levels, **learned)
+    taught: dict[str, tuple[int, np.ndarray | None]] = {LABELS: (0, None)}
+    if config.trees and len(parts) >= config.fewest_lists:
+        from pipelines.learners.boosting import boosted_scores
+
+        taught[TREES] = (config.ramps, boosted_scores(data, config=config.model_dump(), seed=seed))
+    ensembles = {}
+    for name, (ramps, scores) in taught.items():
+        learned = train(as_quantiles, groups, config=config.model_dump(), seed=seed, ramps=ramps, scores=scores)
+        ensembles[name] = _of_unit_spread(Ensemble(ramps, **learned), as_quantiles.columns, data.start)
+    ranker = Ranker(knots, levels, ensembles)
     return Stacking(ranker, tuple(members), _importance(ranker, data.columns, members, draw))
+
+
+def _of_unit_spread(ensemble: Ensemble, levels: np.ndarray, start: np.ndarray) -> Ensemble:
+    """The ensemble with scores that spread by 1 within a list, so that an average counts each alike."""
+    rows = slice(0, int(start[np.searchsorted(start, SPREAD_ROWS, "right") - 1]) or int(start[1]))
+    scores = ensemble.score(levels[rows])
+    first = start[start < rows.stop]
+    size = np.diff(np.append(first, rows.stop))
+    centred = scores - np.repeat(np.add.reduceat(scores, first) / size, size)
+    return ensemble.divided(max(float(np.sqrt((centred**2).mean())), 1e-6))
 
 
 def _order(window: str) -> tuple[int, str]:

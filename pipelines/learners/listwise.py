@@ -46,12 +46,14 @@ class TrainingLists:
         )
 
     def batches(
-        self, draw: np.random.Generator, *, lists: int, size: int
+        self, draw: np.random.Generator, *, lists: int, size: int, scores: np.ndarray | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """One pass in random order: columns ``[b, size, f]``, gains and real ``[b, size]``, weight ``[b]``.
+        """One pass in random order: columns ``[b, size, f]``, wanted and real ``[b, size]``, weight ``[b]``.
 
-        A list gives its rows with a gain, then random others, up to ``size``.
+        Wanted are the gains, or of ``scores`` ``[n]`` those. A list gives its rows with a gain, then random others,
+        up to ``size``.
         """
+        wanted = self.gains if scores is None else scores
         order = draw.permutation(len(self.weight))
         for first in range(0, len(order), lists):
             chosen = order[first : first + lists]
@@ -61,7 +63,7 @@ class TrainingLists:
                 picked = self._pick(int(one), size, draw)
                 rows[place, : len(picked)] = picked
                 real[place, : len(picked)] = 1.0
-            yield self.columns[rows], self.gains[rows] * real, real, self.weight[chosen]
+            yield self.columns[rows], wanted[rows] * real, real, self.weight[chosen]
 
     def _pick(self, one: int, size: int, draw: np.random.Generator) -> np.ndarray:
         rows = np.arange(self.start[one], self.start[one + 1])
@@ -71,21 +73,32 @@ class TrainingLists:
         return np.concatenate([wins, rest])
 
 
-def train(data: TrainingLists, groups: np.ndarray, *, config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Train the ensemble.
+def train(
+    data: TrainingLists,
+    groups: np.ndarray,
+    *,
+    config: Mapping[str, Any],
+    seed: int,
+    ramps: int = 0,
+    scores: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Train an ensemble by :func:`lambda_rank` on gains, or by :func:`alike` on somebody's scores.
 
     Args:
         data: the lists, columns as quantiles.
         groups: int ``[f]``: the member that a column belongs to, -1 for none; masked together.
         config: fields of ``StackingConfig``.
         seed: of initial weights, order, dropout.
+        ramps: how a quantile enters, of ``stacking.encode``.
+        scores: float32 ``[n]``, what to rank like; None: by gains.
 
     Returns:
-        The arrays of ``stacking.Ranker`` except knots and levels, averaged over the last steps.
+        The arrays of ``stacking.Ensemble``, averaged over the last steps.
     """
     tf.keras.utils.set_random_seed(seed)
     draw = np.random.default_rng(seed)
-    net = _Net(groups, config, draw)
+    net = _Net(groups, config, draw, ramps)
+    loss_of = lambda_rank if scores is None else alike
     steps = config["epochs"] * -(-len(data.weight) // config["batch_lists"])
     optimizer = tf.keras.optimizers.AdamW(
         learning_rate=_Schedule(config["learning_rate"], steps),
@@ -97,17 +110,17 @@ def train(data: TrainingLists, groups: np.ndarray, *, config: Mapping[str, Any],
     optimizer.build(list(net.variables.values()))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(columns: tf.Tensor, gains: tf.Tensor, real: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    def step(columns: tf.Tensor, wanted: tf.Tensor, real: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = net.logits(columns) + (1.0 - real)[:, None, :] * MASKED
-            losses = lambda_rank(logits, gains, real)
+            losses = loss_of(logits, wanted, real)
             loss = tf.reduce_sum(tf.reduce_mean(losses * weight[:, None], axis=0))
         variables = list(net.variables.values())
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
     for epoch in range(config["epochs"]):
-        batches = data.batches(draw, lists=config["batch_lists"], size=config["list_size"])
+        batches = data.batches(draw, lists=config["batch_lists"], size=config["list_size"], scores=scores)
         losses = [step(*map(tf.convert_to_tensor, batch)) for batch in batches]
         print(
             f"    epoch {epoch + 1}/{config['epochs']}: loss {float(np.mean(losses)) / config['ensemble']:.4f}",
@@ -146,6 +159,24 @@ def lambda_rank(logits: tf.Tensor, gains: tf.Tensor, real: tf.Tensor) -> tf.Tens
     return loss / tf.where(ideal > 0, ideal, 1.0)[:, None]
 
 
+def alike(logits: tf.Tensor, scores: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """Kullback-Leibler divergence of the rankers' shares of a list from those of the scores to learn, by softmax.
+
+    The listwise loss of Cao et al. 2007 ("Learning to Rank: From Pairwise Approach to Listwise Approach", equation 4)
+    less what no ranker can reach.
+
+    Args:
+        logits: ``[b, s, l]`` of s rankers.
+        scores: what to rank like, ``[b, l]``.
+        real: 1 for rows, 0 for padding, ``[b, l]``.
+
+    Returns:
+        ``[b, s]``.
+    """
+    wanted = tf.nn.log_softmax(scores + (1.0 - real) * MASKED)[:, None, :]
+    return tf.reduce_sum(tf.exp(wanted) * (wanted - tf.nn.log_softmax(logits)), axis=2)
+
+
 class _Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """Linear warm-up over a tenth of the steps, then a cosine down to 0."""
 
@@ -162,21 +193,22 @@ class _Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):  # type: ig
 
 
 class _Net:
-    """The ensemble as variables; the graph of ``stacking.Ranker.score`` with dropout and masked members."""
+    """The ensemble as variables; the graph of ``stacking.Ensemble.score`` with dropout and masked members."""
 
-    def __init__(self, groups: np.ndarray, config: Mapping[str, Any], draw: np.random.Generator) -> None:
+    def __init__(self, groups: np.ndarray, config: Mapping[str, Any], draw: np.random.Generator, ramps: int) -> None:
+        self._ramps = ramps
         self._n_groups = int(groups.max(initial=-1)) + 1
         self._groups = tf.constant(np.where(groups < 0, self._n_groups, groups).astype(np.int32))
         self._dropout, self._member_dropout = config["dropout"], config["member_dropout"]
         self._size, self._units = config["ensemble"], config["hidden"]
         n_columns, size, units = len(groups), self._size, self._units
-        inputs = 3 * n_columns
+        inputs = self._codes * n_columns
 
         def normal(scale: float, *shape: int) -> tf.Variable:
             return tf.Variable((draw.normal(size=shape) * scale).astype(np.float32))
 
         self.variables = {
-            "first": normal((1.0 / n_columns) ** 0.5, inputs, size * units),
+            "first": normal((2.0 / inputs if ramps else 1.0 / n_columns) ** 0.5, inputs, size * units),
             "first_bias": tf.Variable(tf.zeros([size * units])),
             "second": normal((2.0 / units) ** 0.5, size, units, units),
             "second_bias": tf.Variable(tf.zeros([size, 1, units])),
@@ -184,15 +216,27 @@ class _Net:
             "linear": tf.Variable(tf.zeros([inputs, size])),
         }
 
+    @property
+    def _codes(self) -> int:
+        return self._ramps + 1 if self._ramps else 3
+
+    def _code(self, columns: tf.Tensor, gone: tf.Tensor) -> tf.Tensor:
+        """``stacking.encode``: ``[b, l, f]`` -> ``[b, l, c f]``."""
+        flag = tf.cast(gone, tf.float32)
+        if not self._ramps:
+            centred = tf.where(gone, 0.0, 2.0 * columns - 1.0)
+            return tf.concat([centred, tf.square(centred), flag], axis=2)
+        scaled = 2.0 * self._ramps * columns - 1.0
+        ramps = [tf.clip_by_value(scaled - 2.0 * place, -1.0, 1.0) for place in range(self._ramps)]
+        return tf.concat([*(tf.where(gone, 0.0, ramp) for ramp in ramps), flag], axis=2)
+
     def logits(self, columns: tf.Tensor) -> tf.Tensor:
         """``[b, l, f]`` -> ``[b, s, l]``."""
         shape = tf.shape(columns)
         masked = tf.random.uniform([shape[0], self._n_groups]) < self._member_dropout
         masked = tf.concat([masked, tf.zeros([shape[0], 1], tf.bool)], axis=1)
         gone = tf.gather(masked, self._groups, axis=1)[:, None, :] | tf.math.is_nan(columns)
-        centred = tf.where(gone, 0.0, 2.0 * columns - 1.0)
-        code = tf.concat([centred, tf.square(centred), tf.cast(gone, tf.float32)], axis=2)
-        code = tf.reshape(code, [shape[0] * shape[1], 3 * len(self._groups)])
+        code = tf.reshape(self._code(columns, gone), [shape[0] * shape[1], self._codes * len(self._groups)])
         v = self.variables
         hidden = tf.nn.dropout(tf.nn.relu(code @ v["first"] + v["first_bias"]), self._dropout)
         hidden = tf.transpose(tf.reshape(hidden, [-1, self._size, self._units]), [1, 0, 2])

@@ -21,6 +21,7 @@ from pipelines.fusion.learning import Choice, choose, choose_by_fold, choose_sea
 from pipelines.fusion.lists import labelled, labelled_queries
 from pipelines.fusion.surface import CHOICE, FIRST, FOLD_FOLDERS, SHORTLISTING
 from pipelines.model_api import FittedModel
+from pipelines.parallel import side_by_side
 from pipelines.params import AllParams
 from pipelines.query_reader import QueryReader
 from pipelines.search.encoding import QueryEncoder
@@ -47,11 +48,14 @@ def main() -> None:
         if surface is not Surface.SEARCH
     }
     with replacing_folder(work.root / "fusion") as folder:
-        if members[Surface.SEARCH]:
-            fuse_search(params, work, members[Surface.SEARCH], windows, into=folder / Surface.SEARCH)
-        for surface, known in lists.items():
-            print(f"{surface}: {len(known)} lists of {len(windows)} windows", flush=True)
-            learned = [name for name in members[surface] if kinds[name] not in model_registry.BASELINE_KINDS]
+
+        def fuse(name: str) -> None:
+            surface = Surface(name)
+            if surface is Surface.SEARCH:
+                fuse_search(params, work, members[surface], windows, into=folder / surface)
+                return
+            known = lists[surface]
+            print(f"{len(known)} lists of {len(windows)} windows", flush=True)
             choice = choose(
                 params.fusion,
                 known,
@@ -59,10 +63,12 @@ def main() -> None:
                 surface=surface,
                 windows=windows,
                 seed=params.seed,
-                learned=learned,
+                learned=[name for name in members[surface] if kinds[name] not in model_registry.BASELINE_KINDS],
             )
             save(choice, folder / surface, params=params, members=members[surface])
-            print(f"{surface}: {choice.method}, spread {choice.spread:g}", flush=True)
+            print(f"{choice.method}, spread {choice.spread:g}", flush=True)
+
+        side_by_side(fuse, surfaces)
 
 
 def fuse_search(
@@ -72,7 +78,7 @@ def fuse_search(
     config = fusers.config(SHORTLISTING, params.fusion.convex)
     first = fusers.method(SHORTLISTING).fit(config, [], members, seed=params.seed)
     known = query_lists(params, work, members, windows, first=first)
-    print(f"{Surface.SEARCH}: {len(known)} labelled queries", flush=True)
+    print(f"{len(known)} labelled queries", flush=True)
     choice = choose_search(params.fusion, known, members, seed=params.seed)
     folds = choose_by_fold(params.fusion, known, members, seed=params.seed)
     chosen = {into: choice} | {into / FOLD_FOLDERS / str(fold): part for fold, part in folds.items()}
@@ -81,7 +87,7 @@ def fuse_search(
         if one.method != SHORTLISTING:
             (folder / FIRST).mkdir()
             first.save(folder / FIRST)
-    print(f"{Surface.SEARCH}: {choice.method}", flush=True)
+    print(f"{choice.method}", flush=True)
 
 
 def save(choice: Choice, folder: Path, *, params: AllParams, members: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from pipelines.fusion.features import FEATURES
 from pipelines.fusion.fuser import FittedFuser, LabelledList
 from pipelines.fusion.learning import choose
 from pipelines.fusion.quality import mean_ndcg, per_list_ndcg
-from pipelines.fusion.stacking import quantile_knots, quantiles
+from pipelines.fusion.stacking import encode, quantile_knots, quantiles
 from pipelines.model_api import Context
 from pipelines.params import FusionParams
+from pipelines.storage import read_json, write_json
 
 MEMBERS = ("noise", "one", "other")
 NAN = np.nan
-QUICK = {"epochs": 6, "hidden": 8, "ensemble": 2}
+QUICK = {"epochs": 6, "hidden": 8, "ensemble": 2, "trees": 0}
+WITH_TREES = QUICK | {"trees": 20, "fewest_lists": 40}
 
 
 def candidates(scores: Sequence[Sequence[float]], members: tuple[str, ...] = MEMBERS) -> CandidateList:
@@ -95,18 +98,58 @@ def test_stacking_learns_the_answer_and_survives_a_missing_member() -> None:
     assert np.isfinite(stacking.score(without, test[0].features)).all()
 
 
-def test_stacking_gives_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+def test_what_stacking_learns_from_trees_is_as_good_as_what_it_learns_from_labels(tmp_path: Path) -> None:
+    test = world(100, seed=2)
+    plain = mean_ndcg(fit("stacking", world(200, seed=1), **QUICK), test)
+    both = fit("stacking", world(200, seed=1), **WITH_TREES)
+    assert mean_ndcg(both, test) > plain - 0.02
+    both.save(tmp_path)
+    (tmp_path / "labels" / "linear.npy").unlink()
+    about = read_json(tmp_path / "stacking.json")
+    write_json(tmp_path / "stacking.json", about | {"ensembles": {"trees": about["ensembles"]["trees"]}})
+    assert mean_ndcg(fusers.method("stacking").fitted.load(tmp_path), test) > plain - 0.02
+
+
+def test_few_lists_teach_no_trees(tmp_path: Path) -> None:
+    fit("stacking", world(39, seed=1), **WITH_TREES).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["labels"]
+
+
+def test_both_ensembles_of_stacking_count_alike(tmp_path: Path) -> None:
+    lists = world(60, seed=1)
+    both = fit("stacking", lists, **WITH_TREES)
+    both.save(tmp_path)
+    spreads = {}
+    for name, ramps in read_json(tmp_path / "stacking.json")["ensembles"].items():
+        alone = tmp_path / f"only_{name}"
+        shutil.copytree(tmp_path, alone, ignore=shutil.ignore_patterns("only_*"))
+        write_json(alone / "stacking.json", read_json(alone / "stacking.json") | {"ensembles": {name: ramps}})
+        fuser = fusers.method("stacking").fitted.load(alone)
+        spreads[name] = np.sqrt(np.mean([fuser.score(one.candidates, one.features).var() for one in lists]))
+    assert spreads == pytest.approx({"labels": 1.0, "trees": 1.0}, rel=0.02)
+
+
+def test_a_quantile_enters_as_ramps_between_equal_steps() -> None:
+    found = encode(np.array([[0.0], [0.125], [0.5], [0.75], [1.0], [NAN]], np.float32), ramps=2)
+    wanted = [[-1, -1, 0], [-0.5, -1, 0], [1, -1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(found, wanted)
+
+
+@pytest.mark.parametrize("config", [QUICK, WITH_TREES], ids=["labels", "trees"])
+def test_stacking_gives_the_same_bytes_for_the_same_seed(config: dict[str, object], tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        fit("stacking", world(40, seed=1), **QUICK).save(tmp_path / name)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+        fit("stacking", world(40, seed=1), **config).save(tmp_path / name)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) > 8
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
 
 
 @pytest.mark.parametrize("name", fusers.METHODS)
 def test_a_saved_and_loaded_fuser_scores_the_same(name: str, tmp_path: Path) -> None:
     lists = world(40, seed=1)
-    fitted = fit(name, lists, **(QUICK if name == "stacking" else {}))
+    fitted = fit(name, lists, **(WITH_TREES if name == "stacking" else {}))
     fitted.save(tmp_path)
     copy = fusers.method(name).fitted.load(tmp_path)
     one = lists[0]

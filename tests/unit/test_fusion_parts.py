@@ -13,7 +13,7 @@ from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
 from pipelines.fusion.candidates import CandidateList, gather
 from pipelines.fusion.features import FEATURES, describe, item_table, joined, parts, single
-from pipelines.fusion.stacking import Ranker, Stacking, columns_of, quantile_knots
+from pipelines.fusion.stacking import LABELS, TREES, Ensemble, Ranker, Stacking, columns_of, quantile_knots
 from pipelines.fusion.surface import SurfaceFusion
 from pipelines.model_api import Context
 from pipelines.neighbours import ROWS_AT_ONCE, Neighbours
@@ -36,7 +36,12 @@ def stacking(bundle: Bundle) -> Stacking:
         [columns_of(one, describe(bundle.features, one.context.history, one.codes), members) for one in lists(bundle)]
     )
     knots, levels = quantile_knots(columns, 16, draw)
-    wide, size, units = 3 * columns.shape[1], 2, 4
+    ensembles = {LABELS: drawn_ensemble(draw, columns.shape[1], 0), TREES: drawn_ensemble(draw, columns.shape[1], 8)}
+    return Stacking(Ranker(knots, levels, ensembles), members, dict.fromkeys(members, 0.25))
+
+
+def drawn_ensemble(draw: np.random.Generator, width: int, ramps: int) -> Ensemble:
+    wide, size, units = (ramps + 1 if ramps else 3) * width, 2, 4
     shapes = {
         "first": (wide, size * units),
         "first_bias": (size * units,),
@@ -45,8 +50,7 @@ def stacking(bundle: Bundle) -> Stacking:
         "last": (size, units, 1),
         "linear": (wide, size),
     }
-    drawn = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return Stacking(Ranker(knots=knots, levels=levels, **drawn), members, dict.fromkeys(members, 0.25))
+    return Ensemble(ramps, **{name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
 
 
 def lists(bundle: Bundle) -> list[CandidateList]:
@@ -82,6 +86,23 @@ def test_stacking_scores_parts_as_it_scores_whole_columns(bundle: Bundle, stacki
         described = parts(bundle.features, one.context.history, one.codes, table)
         plain = stacking.score(one, joined(described))
         np.testing.assert_allclose(stacking.score_parts(one, described), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("ramps", [0, 8])
+def test_stacking_scores_as_what_was_trained(ramps: int) -> None:
+    tf = pytest.importorskip("tensorflow")
+    from pipelines.learners.listwise import _Net
+
+    draw = np.random.default_rng(3)
+    ensemble = drawn_ensemble(draw, 5, ramps)
+    config = {"dropout": 0.0, "member_dropout": 0.0, "ensemble": 2, "hidden": 4}
+    net = _Net(np.array([0, 1, 0, 1, -1]), config, draw, ramps)
+    for name, value in ensemble.arrays.items():
+        net.variables[name].assign(value)
+    levels = draw.random((7, 5)).astype(np.float32)
+    levels[draw.random((7, 5)) < 0.3] = np.nan
+    logits = net.logits(tf.constant(levels[None]))[0].numpy().mean(axis=0)
+    np.testing.assert_allclose(ensemble.score(levels), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_what_stacking_keeps_of_one_catalogue_is_not_used_for_another(bundle: Bundle, stacking: Stacking) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from pipelines.parallel import CHUNK, mapped
+from pipelines.errors import ParamsError
+from pipelines.parallel import CHUNK, mapped, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +34,33 @@ def test_a_worker_computes_with_one_thread() -> None:
 
 def test_a_few_items_need_no_other_process() -> None:
     assert list(mapped(lambda _: os.getpid(), range(CHUNK - 1))) == [os.getpid()] * (CHUNK - 1)
+
+
+def test_long_pieces_run_in_processes_that_share_the_cores(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def piece(name: str) -> None:
+        print(f"{name} computes\nto its end", flush=True)
+        (tmp_path / name).write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}")
+
+    side_by_side(piece, ["one", "two"])
+    (first, cores), (second, _) = ((tmp_path / name).read_text().split() for name in ("one", "two"))
+    assert len({first, second, str(os.getpid())}) == 3
+    assert int(cores) == max(1, len(os.sched_getaffinity(0)) // 2)
+    said = capfd.readouterr().out.splitlines()
+    assert sorted(said) == ["one: one computes", "one: to its end", "two: to its end", "two: two computes"]
+
+
+def test_what_a_long_piece_raises_is_raised_here(tmp_path: Path) -> None:
+    def piece(name: str) -> None:
+        if name == "bad":
+            raise ParamsError("no", do="nothing")
+        (tmp_path / name).touch()
+
+    with pytest.raises(ParamsError, match="no"):
+        side_by_side(piece, ["bad", "good"])
+    assert (tmp_path / "good").exists()
+
+
+def test_one_long_piece_needs_no_other_process() -> None:
+    found: list[int] = []
+    side_by_side(lambda _: found.append(os.getpid()), ["alone"])
+    assert found == [os.getpid()]
