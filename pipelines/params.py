@@ -144,7 +144,9 @@ class FusionParams(Params):
     method: Literal["auto", "best_single", "weighted", "reciprocal_rank", "stacking", "convex"] = "auto"
     candidates_per_member: int = Field(100, ge=1)
     max_users: int = Field(1500, ge=1, description="lists per window that the fusion learns on")
-    min_coverage: float = Field(0.9, ge=0, description="of the best learned member's coverage@10, as the gate asks")
+    min_coverage: float = Field(
+        0.95, ge=0, description="of the best learned member's coverage@10; above what the gate asks of the next window"
+    )
     max_spread_cost: float = Field(0.02, ge=0, lt=1, description="share of nDCG@10 that this coverage may cost")
     weighted: dict[str, Any] = Field(default_factory=dict)
     reciprocal_rank: dict[str, Any] = Field(default_factory=dict)
