@@ -146,10 +146,12 @@ def encode(levels: np.ndarray, ramps: int = 0) -> np.ndarray:
     code = np.empty((count, ramps + 1 if ramps else 3, width), np.float32)
     unknown = np.isnan(levels)
     if ramps:
-        scaled = np.where(unknown, np.float32(0.5), levels * np.float32(2 * ramps)) - np.float32(1)
-        for place in range(ramps):
-            np.clip(scaled - np.float32(2 * place), -1, 1, out=code[:, place])
-            np.copyto(code[:, place], 0, where=unknown)
+        steps = code[:, :ramps]
+        twice = np.arange(0, 2 * ramps, 2, dtype=np.float32)
+        np.subtract((levels * np.float32(2 * ramps) - 1)[:, None, :], twice[:, None], out=steps)
+        np.clip(steps, -1, 1, out=steps)
+        rows, columns = np.nonzero(unknown)
+        steps[rows, :, columns] = 0
     else:
         centred = code[:, 0]
         np.multiply(levels, 2, out=centred)
@@ -241,10 +243,15 @@ class Stacking(FittedFuser):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote; bundles of before have one ensemble, taught by labels, in this folder."""
         about = read_json(folder / "stacking.json")
-        ensembles = {name: Ensemble(ramps, **_arrays(folder / name)) for name, ramps in about["ensembles"].items()}
-        ranker = Ranker(**_arrays(folder), ensembles=ensembles)
+        arrays = _arrays(folder)
+        knots, levels = arrays.pop("knots"), arrays.pop("levels")
+        if "ensembles" in about:
+            ensembles = {name: Ensemble(ramps, **_arrays(folder / name)) for name, ramps in about["ensembles"].items()}
+        else:
+            ensembles = {LABELS: Ensemble(0, **arrays)}
+        ranker = Ranker(knots, levels, ensembles)
         return cls(ranker, tuple(about["members"]), about["importance"])
 
 

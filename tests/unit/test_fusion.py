@@ -157,6 +157,19 @@ def test_a_saved_and_loaded_fuser_scores_the_same(name: str, tmp_path: Path) -> 
     assert copy.weights(MEMBERS) == fitted.weights(MEMBERS)
 
 
+def test_stacking_of_a_bundle_of_before_scores_the_same(tmp_path: Path) -> None:
+    lists = world(40, seed=1)
+    fitted = fit("stacking", lists, **QUICK)
+    fitted.save(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        path.rename(tmp_path / path.name)
+    about = read_json(tmp_path / "stacking.json")
+    write_json(tmp_path / "stacking.json", {name: about[name] for name in ("members", "importance", "features")})
+    one = lists[0]
+    found = fusers.method("stacking").fitted.load(tmp_path).score(one.candidates, one.features)
+    np.testing.assert_array_equal(found, fitted.score(one.candidates, one.features))
+
+
 @pytest.mark.parametrize("name", fusers.METHODS)
 def test_weights_add_up_to_one(name: str) -> None:
     fitted = fit(name, world(40, seed=1), **(QUICK if name == "stacking" else {}))
