@@ -50,11 +50,12 @@ class StackingConfig(FuserConfig):
     member_dropout: float = Field(0.1, ge=0, lt=1, description="chance that a member is masked in a list")
     window_decay: float = Field(0.9, gt=0, le=1, description="weight of a window relative to the next newer one")
     average: float = Field(0.99, ge=0, lt=1, description="momentum of the moving average of the weights")
-    trees: int = Field(100, ge=0, description="boosted trees that teach the second ensemble; 0: there is none")
+    trees: int = Field(60, ge=0, description="boosted trees that teach the second ensemble; 0: there is none")
     fewest_lists: int = Field(500, ge=1, description="fewer lists than this teach no trees")
     leaves: int = Field(15, ge=2, description="of a tree")
-    tree_rate: float = Field(0.1, gt=0, description="shrinkage of each tree")
+    tree_rate: float = Field(0.15, gt=0, description="shrinkage of each tree")
     tree_l2: float = Field(50.0, ge=0, description="ridge on the leaves' values")
+    tree_epochs: int = Field(8, ge=1, description="passes of the second ensemble: scores teach sooner than labels")
     ramps: int = Field(8, ge=1, description="steps between which a quantile enters the second ensemble")
 
 
@@ -279,14 +280,17 @@ def fit(config: StackingConfig, lists: Sequence[LabelledList], members: Sequence
     groups = np.full(data.columns.shape[1], -1)
     groups[: VIEWS * len(members)] = np.tile(np.arange(len(members)), VIEWS)
     as_quantiles = replace(data, columns=np.ascontiguousarray(quantiles(data.columns, knots, levels)))
+    settings = config.model_dump()
     taught: dict[str, tuple[int, np.ndarray | None]] = {LABELS: (0, None)}
     if config.trees and len(parts) >= config.fewest_lists:
         from pipelines.learners.boosting import boosted_scores
 
-        taught[TREES] = (config.ramps, boosted_scores(data, config=config.model_dump(), seed=seed))
+        taught[TREES] = (config.ramps, boosted_scores(data, config=settings, seed=seed))
     ensembles = {}
     for name, (ramps, scores) in taught.items():
-        learned = train(as_quantiles, groups, config=config.model_dump(), seed=seed, ramps=ramps, scores=scores)
+        passes = config.epochs if scores is None else config.tree_epochs
+        told = settings | {"epochs": passes}
+        learned = train(as_quantiles, groups, config=told, seed=seed, ramps=ramps, scores=scores)
         ensembles[name] = _of_unit_spread(Ensemble(ramps, **learned), as_quantiles.columns, data.start)
     ranker = Ranker(knots, levels, ensembles)
     return Stacking(ranker, tuple(members), _importance(ranker, data.columns, members, draw))
