@@ -11,6 +11,7 @@ from closure import Stage, stages
 
 from pipelines import model_registry, params
 from pipelines.gating import refit
+from tests.stages.pipeline import write_watched_params
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,21 @@ def test_a_stage_depends_on_the_code_that_it_runs(graph: tuple[Stage, ...], root
         assert [dep for dep in stage.deps if dep.startswith("artifacts/code")] == [f"artifacts/code/{name}.json"], (
             stage.name
         )
+
+
+def test_the_parameters_of_small_shops_hold_what_every_stage_watches(
+    graph: tuple[Stage, ...], root: Path, tmp_path: Path
+) -> None:
+    written = yaml.safe_load(write_watched_params(tmp_path, root / "params.yaml").read_text(encoding="utf-8"))
+    # stages of a member are made of the shop's own models
+    watched = {name for stage in graph for name in stage.params if not name.startswith("models.")}
+
+    def held(name: str, within: object) -> bool:
+        first, _, rest = name.partition(".")
+        return isinstance(within, dict) and first in within and (not rest or held(rest, within[first]))
+
+    assert {"seed", "text.max_tokens"} <= watched
+    assert not {name for name in watched if not held(name, written)}
 
 
 def test_every_artifact_that_a_stage_reads_is_an_output_of_one(graph: tuple[Stage, ...]) -> None:
