@@ -17,6 +17,9 @@ from typing import Any
 CHUNK = 32
 """Items handed to a worker at once."""
 
+THREADED = ("tensorflow", "xgboost")
+"""Libraries whose threads do not survive a fork: a child of a process that has loaded them waits for ever."""
+
 _state: dict[str, Callable[[Any], Any]] = {}
 
 
@@ -43,14 +46,14 @@ def mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
 def side_by_side(function: Callable[[str], None], names: Sequence[str]) -> None:
     """Call the function with each name, in as many processes as there are cores, which share these among them.
 
-    The function may be a closure and may use TensorFlow, as long as this process has not loaded it yet. What it prints
-    comes with its name in front. With one name, one core, or no fork: one after the other in this process.
+    The function may be a closure and may use :data:`THREADED` libraries. What it prints comes with its name in front.
+    With one name, one core, no fork, or such a library loaded already: one after the other in this process.
 
     Raises:
         Exception: the first that a call raised; the others end first.
     """
     workers = min(_cores(), len(names))
-    if workers < 2:
+    if workers < 2 or not sys.modules.keys().isdisjoint(THREADED):
         for name in names:
             function(name)
         return

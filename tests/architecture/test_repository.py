@@ -27,6 +27,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
     "tensorflow-recommenders": "tensorflow_recommenders",
     "tf-keras": "tf_keras",
+    "xgboost-cpu": "xgboost",
 }
 
 

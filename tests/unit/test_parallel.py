@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from pipelines.errors import ParamsError
-from pipelines.parallel import CHUNK, mapped, side_by_side
+from pipelines.parallel import CHUNK, THREADED, mapped, side_by_side
 
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_threaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests before this one may have loaded them; the pieces here use none."""
+    for library in THREADED:
+        monkeypatch.delitem(sys.modules, library, raising=False)
 
 
 def test_results_come_in_order_and_from_other_processes() -> None:
@@ -50,6 +59,14 @@ def test_long_pieces_run_in_processes_that_share_the_cores(tmp_path: Path, capfd
     assert threads == others == ["1"]
     said = capfd.readouterr().out.splitlines()
     assert sorted(said) == ["one: one computes", "one: to its end", "two: to its end", "two: two computes"]
+
+
+@pytest.mark.parametrize("library", THREADED)
+def test_no_process_is_forked_that_would_wait_for_ever(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, ModuleType(library))
+    found: list[int] = []
+    side_by_side(lambda _: found.append(os.getpid()), ["one", "two"])
+    assert found == [os.getpid()] * 2
 
 
 def test_what_a_long_piece_raises_is_raised_here(tmp_path: Path) -> None:
