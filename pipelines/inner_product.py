@@ -13,12 +13,11 @@ import functools
 
 import numpy as np
 
+from pipelines.main_axes import SAMPLE, main_axes
 from pipelines.model_api import best
 
 HEAD = 24
 """Coordinates that are read of every item; with 24 of 128 about one item in a hundred is then read whole."""
-SAMPLE = 20_000
-"""Items turned at a time, and that the rotation is computed from; any is exact, a good one prunes more."""
 ROUNDING = 2e-5
 """Share of the largest possible product by which a bound may be too low in float32."""
 
@@ -67,10 +66,7 @@ class InnerProducts:
     @functools.cached_property
     def _turned(self) -> tuple[np.ndarray, np.ndarray]:
         """Main axes ``[HEAD, d]``; and ``[HEAD + 2, n_items]``: heads, lengths of the tails, constants."""
-        step = max(1, len(self.vectors) // SAMPLE)
-        sample = self.vectors[::step]
-        _, axes = np.linalg.eigh((sample.T @ sample).astype(np.float64))
-        main = np.ascontiguousarray(axes[:, ::-1][:, :HEAD].T, np.float32)
+        main = main_axes(self.vectors, HEAD)
         columns = np.empty((HEAD + 2, len(self.vectors)), np.float32)
         for start in range(0, len(self.vectors), SAMPLE):
             some = slice(start, start + SAMPLE)

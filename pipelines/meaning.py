@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from pipelines.model_api import Candidates, Context, FittedModel, Proposal, best
+from pipelines.main_axes import Outlines
+from pipelines.model_api import Candidates, Context, FittedModel, Proposal, best, leading
 from pipelines.rounded_vectors import RoundedVectors
+
+LONG_CATALOGUE = 20_000
+"""Items beyond which not all of them are compared by all of their numbers; below, that takes half a millisecond."""
+
+
+class ItemTexts(NamedTuple):
+    """What item texts mean, as queries are compared with it.
+
+    Attributes:
+        vectors: unit vectors ``[n_items, d]``, zero rows for items without text.
+        outlines: of a long catalogue, the same along the main axes.
+    """
+
+    vectors: RoundedVectors
+    outlines: Outlines | None
+
+    @classmethod
+    def of(cls, text: np.ndarray) -> Self:
+        """Of float vectors ``[n_items, d]``."""
+        return cls(RoundedVectors.of(text), Outlines.of(text) if len(text) > LONG_CATALOGUE else None)
+
+    def save(self, folder: Path) -> None:
+        """Write the vectors, and ``outlines/`` where there are any."""
+        self.vectors.save(folder)
+        if self.outlines is not None:
+            self.outlines.save(folder / "outlines")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote, memory-mapped."""
+        outlines = folder / "outlines"
+        return cls(RoundedVectors.load(folder), Outlines.load(outlines) if outlines.is_dir() else None)
 
 
 class Meaning(FittedModel):
@@ -16,10 +50,10 @@ class Meaning(FittedModel):
 
     by_meaning: ClassVar[bool] = True
 
-    def __init__(self, vectors: RoundedVectors, *, reach: int) -> None:
-        """``vectors`` of the items, zero rows for those without text; ``reach``: at most so many are proposed."""
-        super().__init__(len(vectors.codes))
-        self._vectors = vectors
+    def __init__(self, texts: ItemTexts, *, reach: int) -> None:
+        """``texts`` of the items; ``reach``: at most so many are proposed."""
+        super().__init__(len(texts.vectors.codes))
+        self._texts = texts
         self._reach = reach
 
     @abstractmethod
@@ -35,15 +69,20 @@ class Meaning(FittedModel):
         return self._cosines(context, codes)
 
     def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
-        """Like everybody's, but no more than the nearest: every item has some cosine with every query."""
-        return super().propose(context, min(n, self._reach), allowed)
+        """No more than the nearest: every item has some cosine with every query. Of a long catalogue, nearly these."""
+        n, outlines, asked = min(n, self._reach), self._texts.outlines, self.asked(context)
+        if outlines is None or asked is None:
+            return super().propose(context, n, allowed)
+        near = outlines.near(asked, n, allowed)
+        found = near[leading(self._texts.vectors.products(asked, near), n)]
+        return Proposal(found, lambda codes: self._texts.vectors.products(asked, codes))
 
     def similar(self, code: int, n: int) -> Candidates | None:
         """Items whose texts mean nearly the same; None for an item without text."""
-        scores = self._vectors.products(self._vectors.codes[code].astype(np.float32))
+        scores = self._texts.vectors.products(self._texts.vectors.codes[code].astype(np.float32))
         if np.isnan(scores[code]):
             return None
-        scores *= self._vectors.scales[code]
+        scores *= self._texts.vectors.scales[code]
         scores[code] = np.nan
         return best(scores, n)
 
@@ -51,4 +90,4 @@ class Meaning(FittedModel):
         vector = self.asked(context)
         if vector is None:
             return np.full(self.n_items if codes is None else len(codes), np.nan, np.float32)
-        return self._vectors.products(vector, codes)
+        return self._texts.vectors.products(vector, codes)

@@ -2,7 +2,8 @@
 
 The graph is the network of Devlin et al. 2019 (arXiv:1810.04805) as ``BertModel`` of the folder's ``config.json``
 has it: absolute positions, one segment, GELU by the error function; then the mean of the last layer over the tokens,
-scaled to unit length, as item texts have it (``pipelines.adapters.encoder``). In ``int8`` the weights of the products
+scaled to unit length, as item texts have it (``pipelines.adapters.encoder``). One text a call, or texts of one length:
+there is no padding that a mask would have to hide. In ``int8`` the weights of the products
 are rounded per output channel, and activations as they come (ONNX Runtime's dynamic quantisation).
 
 A graph may take low-rank additions to the attention's query and value products as further inputs (LoRA, Hu et al. 2021,
@@ -27,7 +28,6 @@ from pipelines.storage import read_json, replacing_folder, write_json
 OPSET, IR = 20, 10
 """Of ONNX 1.15: GELU and layer normalisation are single operations from opset 20 and 17 on."""
 
-MASKED = 1e9
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 LEAST_COSINE = 0.98
 """Below it, on the worst of the probes, rounded weights are not shipped."""
@@ -166,11 +166,6 @@ def graph(source: Path, additions: Additions | None = None) -> onnx.ModelProto:
     places = build.constant("places", weights["embeddings.position_embeddings.weight"] + segment)
     x = build.op("Add", build.op("Gather", words, "ids"), build.op("Gather", places, "at"))
     x = build.norm(x, "embeddings.LayerNorm", epsilon)
-    padding = build.op("Equal", "ids", build.constant("padding", np.array(config["pad_token_id"], np.int64)))
-    mask = build.op("Cast", build.op("Not", padding), to=TensorProto.FLOAT)
-    one, far = build.constant("one", np.array(1, np.float32)), build.constant("far", np.array(MASKED, np.float32))
-    axes = build.constant("axes", np.array([1, 2], np.int64))
-    bias = build.op("Unsqueeze", build.op("Mul", build.op("Sub", mask, one), far), axes)
     split = build.constant("split", np.array([0, 0, heads, -1], np.int64))
     whole = build.constant("whole", np.array([0, 0, width], np.int64))
     scale = build.constant("scale", np.array((width // heads) ** -0.5, np.float32))
@@ -183,7 +178,7 @@ def graph(source: Path, additions: Additions | None = None) -> onnx.ModelProto:
             value = build.added(value, x, 2 * layer + 1, split)
         query, value = (build.op("Transpose", one, perm=[0, 2, 1, 3]) for one in (query, value))
         key = build.op("Transpose", key, perm=[0, 2, 3, 1])
-        near = build.op("Add", build.op("Mul", build.op("MatMul", query, key), scale), bias)
+        near = build.op("Mul", build.op("MatMul", query, key), scale)
         seen = build.op("MatMul", build.op("Softmax", near, axis=-1), value)
         seen = build.op("Reshape", build.op("Transpose", seen, perm=[0, 2, 1, 3]), whole)
         x = build.norm(
@@ -194,8 +189,7 @@ def graph(source: Path, additions: Additions | None = None) -> onnx.ModelProto:
         inner = build.dense(build.op("Gelu", build.dense(x, f"{own}.intermediate.dense")), f"{own}.output.dense")
         x = build.norm(build.op("Add", x, inner), f"{own}.output.LayerNorm", epsilon)
     tokens = build.constant("tokens", np.array([1], np.int64))
-    counted = build.op("Mul", x, build.op("Unsqueeze", mask, build.constant("last", np.array([2], np.int64))))
-    total = build.op("ReduceSum", counted, tokens, keepdims=0)
+    total = build.op("ReduceSum", x, tokens, keepdims=0)
     length = build.op("Sqrt", build.op("ReduceSum", build.op("Mul", total, total), tokens, keepdims=1))
     build.nodes.append(helper.make_node("Div", [total, length], ["vectors"]))
     inputs = [

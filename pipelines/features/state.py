@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import ArtifactError
 from pipelines.features.definitions import USER, USER_ITEM
 from pipelines.ids import IdIndex
+from pipelines.rounded_vectors import RoundedVectors
 from pipelines.storage import read_array, read_arrays, read_json, write_arrays, write_json
 
 CATALOG = "catalog.arrow"
@@ -132,6 +134,11 @@ class FeatureState:
         """Number of histories."""
         return len(self.user_ids)
 
+    @functools.cached_property
+    def rounded_text(self) -> RoundedVectors | None:
+        """``text`` in bytes, which takes a quarter of the time to compare; of a state that was saved, memory-mapped."""
+        return None if self.text is None else RoundedVectors.of(self.text)
+
     def history(self, user: int) -> UserHistory:
         """The history of a user code as of the instant; -1 gives the empty one."""
         if user < 0:
@@ -155,8 +162,9 @@ class FeatureState:
         write_arrays(folder / "user_items", {"pointer": self.user_items.pointer, "items": self.user_items.items})
         write_arrays(folder / "user_items" / "aggregates", self.user_items.aggregates)
         write_arrays(folder / "user_attributes", self.user_attributes)
-        if self.text is not None:
+        if self.text is not None and self.rounded_text is not None:
             write_arrays(folder / "text", {"vectors": self.text})
+            self.rounded_text.save(folder / "text")
         write_json(folder / "words.json", self.words)
         write_json(folder / "phrases.json", self.phrases)
         write_json(folder / "searched.json", self.searched)
@@ -192,7 +200,7 @@ class FeatureState:
             raise ArtifactError(f"{folder} holds no feature state", do="run `dvc repro`")
         about: dict[str, Any] = read_json(folder / "state.json")
         user_items = read_arrays(folder / "user_items")
-        return cls(
+        state = cls(
             time=datetime.fromisoformat(about["time"]),
             item_ids=IdIndex.load(folder, "item_ids"),
             user_ids=IdIndex.load(folder, "user_ids"),
@@ -217,6 +225,9 @@ class FeatureState:
             encoder=encoder,
             judgments=judgments,
         )
+        if about["has_text"]:
+            vars(state)["rounded_text"] = RoundedVectors.load(folder / "text")
+        return state
 
 
 def _catalog(folder: Path) -> pa.Table:

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.contracts import MULTI_CATEGORY
 from pipelines.features.state import FeatureState
 from pipelines.fusion.candidates import CandidateList, ranks
-from pipelines.fusion.features import Part, single
+from pipelines.fusion.features import Part
 from pipelines.fusion.quality import ordered
 from pipelines.model_api import best
 from pipelines.search.analysis import normalised
@@ -105,18 +105,16 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
 
     Pseudo-relevance feedback (Rocchio 1971): the first results show what is meant, also in words that nobody typed.
     """
-    codes = candidates.codes
+    codes, texts = candidates.codes, state.rounded_text
     n_first = min(FEEDBACK_ITEMS, len(codes) // FEEDBACK_SHARE)
-    if state.text is None or not n_first:
+    if texts is None or not n_first:
         return np.full(len(codes), np.nan, np.float32)
-    texts = single(np.asarray(state.text[codes]))
-    first = best(blended(candidates), n_first).codes  # rows; codes ascend, so ties go to the lower code
-    centre = texts[first].mean(axis=0)
+    first = codes[best(blended(candidates), n_first).codes]  # rows; codes ascend, so ties go to the lower code
+    centre = (texts.codes[first] * np.nan_to_num(texts.scales[first])[:, None]).mean(axis=0)
     length = float(np.linalg.norm(centre))
-    similarity: np.ndarray = texts @ (centre / max(length, 1e-9)).astype(np.float32)
-    nothing = np.flatnonzero(similarity == 0)  # an item without text has a zero row; few others have exactly 0
-    similarity[nothing[~texts[nothing].any(axis=1)]] = np.nan
-    return similarity if length else np.full(len(codes), np.nan, np.float32)
+    if not length:
+        return np.full(len(codes), np.nan, np.float32)
+    return texts.products(centre / length, codes)
 
 
 def blended(candidates: CandidateList) -> np.ndarray:

@@ -12,9 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.contracts import Surface
-from pipelines.meaning import Meaning
+from pipelines.meaning import ItemTexts, Meaning
 from pipelines.model_api import Context, Kind, ModelConfig, Need, TrainingData
-from pipelines.rounded_vectors import RoundedVectors
 from pipelines.storage import read_json, write_json
 
 
@@ -27,9 +26,9 @@ class TextConfig(ModelConfig):
 class Text(Meaning):
     """Vectors of the items, compared with the one that the query brings along."""
 
-    def __init__(self, vectors: RoundedVectors, config: TextConfig) -> None:
-        """``vectors`` of the items, zero rows for those without text."""
-        super().__init__(vectors, reach=config.reach)
+    def __init__(self, texts: ItemTexts, config: TextConfig) -> None:
+        """``texts`` of the items."""
+        super().__init__(texts, reach=config.reach)
         self._config = config
 
     def asked(self, context: Context) -> np.ndarray | None:
@@ -38,20 +37,20 @@ class Text(Meaning):
 
     def save(self, folder: Path) -> None:
         """Write the vectors and ``text.json``."""
-        self._vectors.save(folder)
+        self._texts.save(folder)
         write_json(folder / "text.json", self._config.model_dump())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        return cls(RoundedVectors.load(folder), TextConfig(**read_json(folder / "text.json")))
+        return cls(ItemTexts.load(folder), TextConfig(**read_json(folder / "text.json")))
 
 
 def fit(config: TextConfig, data: TrainingData, *, seed: int) -> Text:
     """Round the item texts' vectors."""
     del seed  # nothing is drawn
     assert data.features.text is not None  # noqa: S101 - the kind needs it
-    return Text(RoundedVectors.of(np.asarray(data.features.text)), config)
+    return Text(ItemTexts.of(np.asarray(data.features.text)), config)
 
 
 KIND = Kind(config=TextConfig, fitted=Text, fit=fit, needs=frozenset({Need.TEXT}), surfaces=frozenset({Surface.SEARCH}))

@@ -17,9 +17,8 @@ from pydantic import Field
 
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
-from pipelines.meaning import Meaning
+from pipelines.meaning import ItemTexts, Meaning
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
-from pipelines.rounded_vectors import RoundedVectors
 from pipelines.search.encoding import ENCODER, Additions, QueryEncoder
 from pipelines.storage import read_json, write_json
 from pipelines.tuning import saved
@@ -39,7 +38,7 @@ class TunedText(Meaning):
 
     def __init__(
         self,
-        vectors: RoundedVectors,
+        texts: ItemTexts,
         encoder: Path,
         versions: Mapping[str, Additions],
         config: TunedTextConfig,
@@ -47,12 +46,12 @@ class TunedText(Meaning):
         """Put parts together.
 
         Args:
-            vectors: of the items, zero rows for those without text.
+            texts: of the items.
             encoder: folder of the graph; read with the first query.
             versions: of ``tuning.saved``.
             config: of the kind.
         """
-        super().__init__(vectors, reach=config.reach)
+        super().__init__(texts, reach=config.reach)
         self._folder = encoder
         self._versions = dict(versions)
         self._config = config
@@ -77,7 +76,7 @@ class TunedText(Meaning):
 
     def save(self, folder: Path) -> None:
         """Write the vectors, ``tuned_text.json``, and ``tuned/`` as ``tuning.saved`` has it."""
-        self._vectors.save(folder)
+        self._texts.save(folder)
         write_json(folder / "tuned_text.json", self._config.model_dump())
         (folder / "tuned").mkdir()
         saved.write(folder / "tuned", self._folder, self._versions, {})
@@ -87,7 +86,7 @@ class TunedText(Meaning):
         """Read what :meth:`save` wrote."""
         config = TunedTextConfig(**read_json(folder / "tuned_text.json"))
         tuned = folder / "tuned"
-        return cls(RoundedVectors.load(folder), tuned / ENCODER, saved.read(tuned), config)
+        return cls(ItemTexts.load(folder), tuned / ENCODER, saved.read(tuned), config)
 
 
 def _encoding(encoder: QueryEncoder) -> Callable[[str], np.ndarray]:
@@ -106,7 +105,7 @@ def fit(config: TunedTextConfig, data: TrainingData, *, seed: int) -> TunedText:
     tuned = data.features.tuned
     assert data.features.text is not None  # noqa: S101 - the kind needs it
     assert tuned is not None  # noqa: S101 - the kind refuses without
-    return TunedText(RoundedVectors.of(np.asarray(data.features.text)), tuned / ENCODER, saved.read(tuned), config)
+    return TunedText(ItemTexts.of(np.asarray(data.features.text)), tuned / ENCODER, saved.read(tuned), config)
 
 
 KIND = Kind(

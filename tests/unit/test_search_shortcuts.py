@@ -53,7 +53,8 @@ def test_feedback_is_unknown_where_there_is_no_text_and_nowhere_else(
     centre = texts[ordered(blended(one), one.codes)[: min(FEEDBACK_ITEMS, m // FEEDBACK_SHARE)]].mean(axis=0)
     plain = texts @ (centre / max(np.linalg.norm(centre), 1e-9)).astype(np.float32)
     plain[~texts.any(axis=1)] = np.nan
-    np.testing.assert_array_equal(found, plain if centre.any() else np.full(m, np.nan))
+    # centre and texts are rounded: of six coordinates each is off by at most 1/254 of the largest
+    np.testing.assert_allclose(found, plain if centre.any() else np.full(m, np.nan), atol=0.02 * np.abs(texts).max())
 
 
 @given(m=st.integers(1, 30), bounded=st.sets(st.sampled_from("abc")), seed=st.integers(0, 999))

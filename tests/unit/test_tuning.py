@@ -14,9 +14,9 @@ import pytest
 from pipelines.adapters import tuner
 from pipelines.adapters.tuner import Version, Work
 from pipelines.features.state import FeatureState
+from pipelines.meaning import ItemTexts
 from pipelines.model_api import Context
 from pipelines.models import tuned_text
-from pipelines.rounded_vectors import RoundedVectors
 from pipelines.search.encoding import QueryEncoder
 from pipelines.search.labels import FOLDS, fold_of
 from pipelines.search.query import Query
@@ -246,11 +246,11 @@ def test_a_part_of_the_queries_is_answered_by_its_own_version(tmp_path: Path) ->
     assert features.text is not None
     versions = saved.read(tmp_path / "tuned" / "tuned")
     folder = tmp_path / "tuned" / "tuned" / "encoder"
-    vectors = RoundedVectors.of(np.asarray(features.text))
-    fitted = tuned_text.TunedText(vectors, folder, versions, tuned_text.TunedTextConfig())
+    texts = ItemTexts.of(np.asarray(features.text))
+    fitted = tuned_text.TunedText(texts, folder, versions, tuned_text.TunedTextConfig())
     context = Context(features.history(-1), "search", Query("titl b3", ("titl", "b3")))
     for fold, name in ((0, "0"), (1, saved.ALL)):
-        wanted = vectors.products(QueryEncoder(folder, versions[name]).encode("titl b3"))
+        wanted = texts.vectors.products(QueryEncoder(folder, versions[name]).encode("titl b3"))
         np.testing.assert_array_equal(fitted.judging(fold).score_all(context), wanted)
 
 
