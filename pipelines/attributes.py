@@ -44,11 +44,13 @@ class Attributes:
     @classmethod
     def of(cls, written: Sequence[str | None]) -> Self:
         """From the JSON objects of the items, in code order; nested objects are left out."""
-        rows: dict[str, list[tuple[int, str]]] = {}
+        rows: dict[str, tuple[list[int], list[str]]] = {}
         for code, one in enumerate(written):
             for name, value in _pairs(one):
-                rows.setdefault(name, []).append((code, value))
-        return cls({name: _attribute(rows[name]) for name in sorted(rows)}, len(written))
+                items, texts = rows.setdefault(name, ([], []))
+                items.append(code)
+                texts.append(value)
+        return cls({name: _attribute(*rows[name]) for name in sorted(rows)}, len(written))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,13 +90,15 @@ def _pairs(written: str | None) -> Iterator[tuple[str, str]]:
         yield from ((name, text) for text in dict.fromkeys(texts) if 0 < len(text) <= LONGEST)
 
 
-def _attribute(rows: Sequence[tuple[int, str]]) -> Attribute:
-    spelt: dict[str, Counter[str]] = {}
-    keys = [normalised(text) for _, text in rows]
-    for key, (_, text) in zip(keys, rows, strict=True):
-        spelt.setdefault(key, Counter())[text] += 1
+def _attribute(items: Sequence[int], texts: Sequence[str]) -> Attribute:
+    """From codes of items and, beside each, a value as it is written."""
+    written = Counter(texts)  # in the order of their first occurrence
+    spelt: dict[str, list[str]] = {}
+    for text in written:
+        spelt.setdefault(normalised(text), []).append(text)
     codes = {key: code for code, key in enumerate(spelt)}
-    pairs = sorted({(item, codes[key]) for (item, _), key in zip(rows, keys, strict=True)})
-    items, values = np.array(pairs, np.int32).T
-    shown = tuple(counts.most_common(1)[0][0] for counts in spelt.values())
-    return Attribute(shown, codes, items.copy(), values.copy())
+    code_of = {text: code for code, several in enumerate(spelt.values()) for text in several}
+    values = np.fromiter(map(code_of.__getitem__, texts), np.int64, len(texts))
+    pairs = np.unique(np.asarray(items, np.int64) * len(codes) + values)
+    shown = tuple(max(several, key=written.__getitem__) for several in spelt.values())
+    return Attribute(shown, codes, *(part.astype(np.int32) for part in divmod(pairs, len(codes))))

@@ -159,10 +159,17 @@ class Catalogue:
         """Codes by category path, ancestors included."""
         found: dict[str, list[int]] = {}
         for code, written in enumerate(self._features.catalog["category"].to_pylist()):
-            paths = _paths(written)
-            for name in {CATEGORY_PATH.join(parts[:depth]) for parts in paths for depth in range(1, len(parts) + 1)}:
+            for name in _with_ancestors(written):
                 found.setdefault(name, []).append(code)
         return {name: np.array(codes, np.int64) for name, codes in found.items()}
+
+
+@functools.lru_cache(maxsize=10_000)
+def _with_ancestors(written: str | None) -> tuple[str, ...]:
+    """The distinct categories that an item stands in, and all above them; items of one category write it alike."""
+    paths = _paths(written)
+    names = (CATEGORY_PATH.join(parts[:depth]) for parts in paths for depth in range(1, len(parts) + 1))
+    return tuple(dict.fromkeys(names))
 
 
 def _paths(written: str | None) -> list[list[str]]:

@@ -67,7 +67,6 @@ _FEET = re.compile(r"(?<=\d)\s?['\u2019\u2032](?![^\W\d_])")
 """Straight and curled quotes, and primes, which NFKC writes singly."""
 _POSSESSIVE = re.compile(r"['\u2019][^\W\d_]{1,2}$")
 _CONTROLS = dict.fromkeys((*range(32), 127), " ")
-_SPACE = re.compile(r"\s+")
 COMPOUND_LIMIT = 24
 """Longer compounds are no model numbers."""
 
@@ -75,11 +74,11 @@ COMPOUND_LIMIT = 24
 def normalised(text: str) -> str:
     """NFKC, case folded, control and format characters as spaces, single spaces."""
     if text.isascii():
-        visible = text.lower().translate(_CONTROLS)
+        visible = text.lower() if text.isprintable() else text.lower().translate(_CONTROLS)
     else:
         plain = unicodedata.normalize("NFKC", text).casefold()
         visible = "".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in plain)
-    return _SPACE.sub(" ", visible).strip()
+    return " ".join(visible.split())
 
 
 @functools.lru_cache(maxsize=4096)
