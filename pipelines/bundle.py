@@ -46,7 +46,7 @@ MANIFEST = "manifest.json"
 SIMILAR_MEMBERS = {"item_knn": None, "two_tower": None, "ease": None, "text": "text_only", "tuned_text": "text_only"}
 """Kinds asked for similar items, in this order of trust, with what an answer of theirs is reported as."""
 
-KEPT_ORDERS = 1000
+KEPT_ORDERS = 3000
 """Recent searches whose order is kept whole, about 10 kB each: of people without a history, who all get the same."""
 
 
