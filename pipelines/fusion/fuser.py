@@ -30,6 +30,10 @@ class FuserConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def plain(self) -> Self:
+        """The same without what has to prove itself on the labels; itself where all of it is needed."""
+        return self
+
 
 @dataclass(frozen=True)
 class LabelledList:
@@ -82,6 +86,10 @@ class FittedFuser(ABC):
     def reads_query_alone(self) -> bool:
         """Whether, of all features, ``score_parts`` needs the part of the query only, the last one of a search."""
         return False
+
+    def plain(self) -> FittedFuser:
+        """What a fit with ``FuserConfig.plain`` gives; itself where there is nothing to leave out."""
+        return self
 
     @abstractmethod
     def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 ``auto`` never loses. With windows it starts from the best single member and leaves it only for a fuser whose gain on
 the last window, learned on the windows before, has a 95 % interval above zero. A search starts from the fuser that
-needs no label, and leaves it for one whose gain has such an interval, on queries that it did not learn from.
+needs no label, and leaves it for one whose gain has such an interval, on queries that it did not learn from. What a
+fuser can do without (``FittedFuser.plain``) has to prove itself alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,9 @@ class Choice:
 
     ``trials``: per method its mean nDCG@10 on lists that it did not learn from, and the paired gain over what
     ``auto`` starts from with its interval; empty when nothing could be compared. ``spread``: weight of
-    ``fusion.spread``; ``spread_trials``: per weight tried the change of nDCG@10 with its interval.
+    ``fusion.spread``; ``spread_trials``: per weight tried the change of nDCG@10 with its interval. ``plain``: whether
+    the fuser does without what could be left out; ``plain_trial``: what that gains of nDCG@10, empty where there is
+    nothing of the kind.
     """
 
     method: str
@@ -56,6 +59,8 @@ class Choice:
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
     spread: float = 0.0
     spread_trials: dict[str, dict[str, float]] = field(default_factory=dict)
+    plain: bool = False
+    plain_trial: dict[str, float] = field(default_factory=dict)
 
 
 def choose(
@@ -93,21 +98,50 @@ def choose(
     names = [named] if named is not None else ["best_single", *(n for n in usable if n != "best_single")]
     if len(members) < 2:
         names = names[:1]
-    scores = {name: scores_of(_fit(params, name, fitting, members, seed), held) for name in names}
+    fitted = {name: _fit(params, name, fitting, members, seed) for name in names}
     best = names[0]
     trials: dict[str, dict[str, Any]] = {}
     if named is None:
-        reached = {name: ndcg_of(found, held) for name, found in scores.items()}
+        reached = {name: per_list_ndcg(one, held) for name, one in fitted.items()}
         best, trials = _best(best, reached.pop(best), reached, seed=seed)
-    judged, known = list(held), list(scores[best])
+    judges = [
+        (fitted[best], held),
+        *_on_earlier(params, best, lists, members, windows=windows, earlier=earlier, seed=seed),
+    ]
+    judged = [one for _, some in judges for one in some]
+    full = [values for fuser, some in judges for values in scores_of(fuser, some)]
+    plain = [values for fuser, some in judges for values in scores_of(fuser.plain(), some)]
+    without, plain_trial = spared(ndcg_of(full, judged), ndcg_of(plain, judged), seed=seed)
+    known = plain if without else full
+    spread, spread_trials = _spread(params, judged, known, [name for name in learned if name in members], seed=seed)
+    final = _fit(params, best, lists, members, seed, plain=without)
+    return Choice(best, final, trials, spread, spread_trials, without, plain_trial)
+
+
+def _on_earlier(
+    params: FusionParams,
+    name: str,
+    lists: Sequence[LabelledList],
+    members: Sequence[str],
+    *,
+    windows: Sequence[str],
+    earlier: Sequence[str],
+    seed: int,
+) -> Iterator[tuple[FittedFuser, list[LabelledList]]]:
+    """Each of these windows' lists with a fuser that learned from the windows before."""
     for window in earlier:
         before = [one for one in lists if one.window in windows[: windows.index(window)]]
         then = [one for one in lists if one.window == window]
         if before and then:
-            judged += then
-            known += scores_of(_fit(params, best, before, members, seed), then)
-    spread, spread_trials = _spread(params, judged, known, [name for name in learned if name in members], seed=seed)
-    return Choice(best, _fit(params, best, lists, members, seed), trials, spread, spread_trials)
+            yield _fit(params, name, before, members, seed), then
+
+
+def spared(full: np.ndarray, plain: np.ndarray, *, seed: int) -> tuple[bool, dict[str, float]]:
+    """Whether a fuser does without what can be left out, and what that gains: nDCG@10 of each list with and without."""
+    if np.array_equal(full, plain):
+        return False, {}
+    gain = difference(full, plain, seed=seed)
+    return gain is None or gain.low <= 0, gain.as_difference() if gain else {}
 
 
 def _spread(
@@ -150,16 +184,20 @@ def choose_search(params: FusionParams, lists: Sequence[LabelledList], members: 
         return Choice(free, _fit(params, free, lists, members, seed))
     inner = [fold_of(one.query, folds=INNER_FOLDS, salt="inner") for one in lists]
     tried: dict[str, np.ndarray] = {}
+    plain: dict[str, np.ndarray] = {}
     for name in usable:
         if name != free:
-            tried[name] = np.empty(len(lists))
+            tried[name], plain[name] = np.empty(len(lists)), np.empty(len(lists))
             for fold in range(INNER_FOLDS):
                 rest = [one for one, part in zip(lists, inner, strict=True) if part != fold]
                 held = [row for row, part in enumerate(inner) if part == fold]
-                fitted = _fit(params, name, rest, members, seed)
-                tried[name][held] = per_list_ndcg(fitted, [lists[row] for row in held])
+                fitted, these = _fit(params, name, rest, members, seed), [lists[row] for row in held]
+                tried[name][held] = per_list_ndcg(fitted, these)
+                plain[name][held] = per_list_ndcg(fitted.plain(), these)
     best, trials = _best(free, ndcg_of([one.features[:, FIRST_SCORE] for one in lists], lists), tried, seed=seed)
-    return Choice(best, _fit(params, best, lists, members, seed), trials)
+    without, plain_trial = (False, {}) if best == free else spared(tried[best], plain[best], seed=seed)
+    final = _fit(params, best, lists, members, seed, plain=without)
+    return Choice(best, final, trials, plain=without, plain_trial=plain_trial)
 
 
 def choose_by_fold(
@@ -194,7 +232,13 @@ def _best(
 
 
 def _fit(
-    params: FusionParams, name: str, lists: Sequence[LabelledList], members: Sequence[str], seed: int
+    params: FusionParams,
+    name: str,
+    lists: Sequence[LabelledList],
+    members: Sequence[str],
+    seed: int,
+    *,
+    plain: bool = False,
 ) -> FittedFuser:
     sections: Mapping[str, dict[str, Any]] = {
         "weighted": params.weighted,
@@ -203,7 +247,8 @@ def _fit(
         "convex": params.convex,
     }
     method = fusers.method(name)
-    return method.fit(fusers.config(name, sections.get(name, {})), lists, members, seed=seed)
+    config = fusers.config(name, sections.get(name, {}))
+    return method.fit(config.plain() if plain else config, lists, members, seed=seed)
 
 
 def _halves(lists: Sequence[LabelledList]) -> tuple[list[LabelledList], list[LabelledList]]:

@@ -58,6 +58,10 @@ class StackingConfig(FuserConfig):
     tree_epochs: int = Field(8, ge=1, description="passes of the second ensemble: scores teach sooner than labels")
     ramps: int = Field(8, ge=1, description="steps between which a quantile enters the second ensemble")
 
+    def plain(self) -> Self:
+        """Without trees: their gain differs from shop to shop, and from one kind of list to another."""
+        return self.model_copy(update={"trees": 0})
+
 
 LABELS, TREES = "labels", "trees"
 """What an ensemble learned from."""
@@ -221,6 +225,13 @@ class Stacking(FittedFuser):
         if kept is None or kept[0] is not part.values:
             kept = self._kept = part.values, np.ascontiguousarray(self._ranker.levels_of(part.values, first))
         return kept[1]
+
+    def plain(self) -> FittedFuser:
+        """The ensemble taught by labels, alone."""
+        if TREES not in self._ranker.ensembles:
+            return self
+        ranker = replace(self._ranker, ensembles={LABELS: self._ranker.ensembles[LABELS]})
+        return Stacking(ranker, self._members, self._importance)
 
     def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:
         """How much the scores move when a member is masked, as shares."""

@@ -66,7 +66,7 @@ def main() -> None:
                 learned=[name for name in members[surface] if kinds[name] not in model_registry.BASELINE_KINDS],
             )
             save(choice, folder / surface, params=params, members=members[surface])
-            print(f"{choice.method}, spread {choice.spread:g}", flush=True)
+            print(f"{choice.method}{' (plain)' if choice.plain else ''}, spread {choice.spread:g}", flush=True)
 
         side_by_side(fuse, surfaces)
 
@@ -96,8 +96,9 @@ def save(choice: Choice, folder: Path, *, params: AllParams, members: Sequence[s
     choice.fuser.save(folder)
     about = {"fuser": choice.method, "depth": params.fusion.candidates_per_member, "trials": choice.trials}
     spread = {"spread": choice.spread, "spread_trials": choice.spread_trials}
+    plain = {"plain": choice.plain, "plain_trial": choice.plain_trial}
     bounded = frozenset(name for name in members if model_registry.kind(params.models[name].kind).fitted.BOUNDED)
-    write_json(folder / CHOICE, about | spread | {"weights": choice.fuser.weights(members, bounded)})
+    write_json(folder / CHOICE, about | spread | plain | {"weights": choice.fuser.weights(members, bounded)})
 
 
 def query_lists(

@@ -16,7 +16,7 @@ from pipelines.fusion.best_single import BestSingle
 from pipelines.fusion.candidates import CandidateList, ranks, standardised
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.fuser import FittedFuser, LabelledList
-from pipelines.fusion.learning import choose
+from pipelines.fusion.learning import choose, spared
 from pipelines.fusion.quality import mean_ndcg, per_list_ndcg
 from pipelines.fusion.stacking import encode, quantile_knots, quantiles
 from pipelines.model_api import Context
@@ -195,6 +195,51 @@ def test_auto_leaves_the_best_single_member_only_for_a_proven_gain() -> None:
     perfect = choose(params, alone, MEMBERS, surface=Surface.RECOMMEND, windows=windows, seed=1)
     assert perfect.method == "best_single"
     assert perfect.fuser.weights(MEMBERS)["one"] == 1.0
+
+
+def test_stacking_without_what_it_can_do_without_is_stacking_fitted_without_it(tmp_path: Path) -> None:
+    lists = world(60, seed=3)
+    whole, plain = fit("stacking", lists, **WITH_TREES), fit("stacking", lists, **QUICK)
+    assert fusers.config("stacking", WITH_TREES).plain() == fusers.config("stacking", WITH_TREES | {"trees": 0})
+    assert plain.plain() is plain
+    for one in lists[:5]:
+        found = whole.plain().score(one.candidates, one.features)
+        np.testing.assert_array_equal(found, plain.score(one.candidates, one.features))
+        assert (found != whole.score(one.candidates, one.features)).any()
+    whole.plain().save(tmp_path)
+    assert not (tmp_path / "trees").exists()
+
+
+def test_what_a_fuser_can_do_without_stays_only_for_a_proven_gain() -> None:
+    draw = np.random.default_rng(2)
+    plain = draw.random(400)
+    better, noise = plain + draw.normal(0.02, 0.1, 400), plain + draw.normal(0.0, 0.1, 400)
+    without, gain = spared(better, plain, seed=1)
+    assert not without
+    assert gain["ci_low"] > 0
+    without, gain = spared(noise, plain, seed=1)
+    assert without
+    assert gain["ci_low"] <= 0
+    assert spared(plain, plain, seed=1) == (False, {})
+
+
+def test_a_choice_has_the_parts_that_its_trial_says(tmp_path: Path) -> None:
+    params = FusionParams(method="stacking", stacking=WITH_TREES)
+    windows = ["window_1", "window_2", "window_3"]
+    found = choose(params, world(180, 6, windows), MEMBERS, surface=Surface.RECOMMEND, windows=windows, seed=1)
+    assert found.plain == (found.plain_trial["ci_low"] <= 0)
+    assert found.plain_trial["n"] == 120  # lists of the two windows that had one before
+    found.fuser.save(tmp_path)
+    assert (tmp_path / "trees").exists() != found.plain
+    without = choose(
+        FusionParams(method="stacking", stacking=QUICK),
+        world(60, 6, windows),
+        MEMBERS,
+        surface=Surface.RECOMMEND,
+        windows=windows,
+        seed=1,
+    )
+    assert (without.plain, without.plain_trial) == (False, {})
 
 
 def test_without_windows_fusion_needs_no_labels() -> None:
