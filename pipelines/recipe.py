@@ -18,7 +18,7 @@ from typing import Any
 from pipelines.errors import ArtifactError
 from pipelines.params import AllParams
 from pipelines.source_code import SourceCode
-from pipelines.storage import file_sha256, replacing_file, value_sha256
+from pipelines.storage import file_sha256, replacing_file, unpack, value_sha256
 
 ID_LENGTH = 16
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,7 +123,7 @@ def unpack_source(source_tar: Path, target: Path) -> None:
     """Unpack what :func:`pack_source` wrote into an existing folder; nothing can land outside of it."""
     try:
         with tarfile.open(source_tar, "r:gz") as tar:
-            tar.extractall(target, filter="data")
+            unpack(tar, target)
     except (OSError, tarfile.TarError, EOFError) as error:
         raise ArtifactError(f"{source_tar} cannot be unpacked", found=error, do="promote a fresh bundle") from error
 

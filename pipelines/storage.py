@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -124,6 +125,21 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} does not exist", do="run `dvc repro`") from None
     except ValueError as error:
         raise ArtifactError(f"{path} is not JSON", found=error, do="delete it and run `dvc repro`") from error
+
+
+def unpack(archive: tarfile.TarFile, target: Path) -> None:
+    """Unpack an archive of plain files and folders into an existing folder; nothing can land outside of it.
+
+    Raises:
+        tarfile.TarError: naming what is something else, or would; nothing is unpacked then.
+    """
+    inside, members = target.resolve(), archive.getmembers()
+    for one in members:
+        if not (one.isfile() or one.isdir()) or not (inside / one.name).resolve().is_relative_to(inside):
+            raise tarfile.TarError(f"{one.name!r} is no file within the folder")
+    # the library's own filter exists from Python 3.11.4 on; Debian 12 has 3.11.2
+    archive.extraction_filter = getattr(tarfile, "data_filter", None)
+    archive.extractall(target, members)  # noqa: S202 - looked at above
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:

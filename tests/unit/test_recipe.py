@@ -128,3 +128,41 @@ def test_a_damaged_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "source.tar.gz").write_bytes(b"not a tar")
     with pytest.raises(ArtifactError, match="cannot be unpacked"):
         recipe.unpack_source(tmp_path / "source.tar.gz", tmp_path)
+
+
+@pytest.mark.parametrize("without_filters", [False, True], ids=["this Python", "Python 3.11.2"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../beside", tarfile.REGTYPE),
+        ("/beside", tarfile.REGTYPE),
+        ("inside", tarfile.SYMTYPE),
+        ("pipe", tarfile.FIFOTYPE),
+    ],
+)
+def test_nothing_of_a_source_lands_outside_of_its_folder_or_is_anything_but_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, name: str, kind: bytes, without_filters: bool
+) -> None:
+    if without_filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    into = tmp_path / "into"
+    into.mkdir()
+    with tarfile.open(tmp_path / "source.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("before"))
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = kind, "../beside"
+        tar.addfile(entry)
+    with pytest.raises(ArtifactError, match="cannot be unpacked"):
+        recipe.unpack_source(tmp_path / "source.tar.gz", into)
+    assert not list(into.iterdir())
+    assert not (tmp_path / "beside").exists()
+
+
+def test_a_source_is_unpacked_by_a_python_whose_archives_have_no_filters(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    packed = recipe.pack_source(source, tmp_path / "source.tar.gz")
+    (tmp_path / "again").mkdir()
+    recipe.unpack_source(packed, tmp_path / "again")
+    assert recipe.recipe_of(params(), tmp_path / "again") == recipe.recipe_of(params(), source)

@@ -20,7 +20,7 @@ import yaml
 from pipelines.actions.doctor import lock_is_readable
 from pipelines.errors import ArtifactError, ParamsError
 from pipelines.feedback import FEEDBACK
-from pipelines.storage import write_text
+from pipelines.storage import unpack, write_text
 
 CACHE = Path("var") / "dvc"
 """Below ``FUSELINE_HOME``, where .dvc/config does not say otherwise."""
@@ -73,7 +73,7 @@ def export_commit(checkout: Path, target: Path, *paths: str) -> None:
     packed = target / ".commit.tar"
     git(checkout, "archive", "--output", str(packed), "HEAD", "--", *paths)
     with tarfile.open(packed) as tar:
-        tar.extractall(target, filter="data")
+        unpack(tar, target)
     packed.unlink()
 
 
