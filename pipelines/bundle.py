@@ -32,10 +32,10 @@ from pipelines.fusion.query_features import query_part
 from pipelines.fusion.shortlist import one_after_the_other, shortlist
 from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion, load_fusion
+from pipelines.kept_orders import KeptOrders
 from pipelines.model_api import Context, FittedModel, first_allowed
 from pipelines.query_reader import QueryReader
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
-from pipelines.recent import Recent
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
@@ -45,9 +45,6 @@ from pipelines.workspace import Workspace
 MANIFEST = "manifest.json"
 SIMILAR_MEMBERS = {"item_knn": None, "two_tower": None, "ease": None, "text": "text_only", "tuned_text": "text_only"}
 """Kinds asked for similar items, in this order of trust, with what an answer of theirs is reported as."""
-
-KEPT_ORDERS = 3000
-"""Recent searches whose order is kept whole, about 10 kB each: of people without a history, who all get the same."""
 
 
 class Bundle:
@@ -60,6 +57,8 @@ class Bundle:
         members: Mapping[str, FittedModel],
         fusion: Mapping[Surface, SurfaceFusion],
         encoder: QueryEncoder | None = None,
+        *,
+        orders: KeptOrders | None = None,
     ) -> None:
         """Put parts together; ``members`` are those that apply, in the order of the manifest."""
         self.encoder = encoder
@@ -69,15 +68,16 @@ class Bundle:
         self.fusion = dict(fusion)
         self.catalogue = Catalogue(features)
         self.reader = QueryReader(features, self.catalogue, encoder)
-        self._orders: Recent[tuple[str, Filter], rescue.Found] = Recent(KEPT_ORDERS)
+        self._orders = orders or KeptOrders()
 
     @classmethod
-    def load(cls, folder: Path, *, verify: bool = True) -> Self:
+    def load(cls, folder: Path, *, verify: bool = True, orders: Path | None = None) -> Self:
         """Read a bundle, memory-mapped.
 
         Args:
             folder: where it lies.
             verify: compare every file with the manifest's SHA-256 first.
+            orders: folder in which processes keep the orders of recent searches for one another; None: each its own.
 
         Raises:
             ArtifactError: when it is missing, incomplete or damaged; names the file.
@@ -96,7 +96,8 @@ class Bundle:
             if entry["applicable"]
         }
         fusion = {Surface(s): load_fusion(folder / "fusion" / s, about) for s, about in manifest["surfaces"].items()}
-        return cls(manifest, features, members, fusion, QueryEncoder.load(folder / ENCODER))
+        kept = KeptOrders(bundle=str(manifest["id"]), folder=orders)
+        return cls(manifest, features, members, fusion, QueryEncoder.load(folder / ENCODER), orders=kept)
 
     @property
     def id(self) -> str:
@@ -132,7 +133,7 @@ class Bundle:
     def _with(self, members: dict[str, FittedModel], fusion: dict[Surface, SurfaceFusion]) -> Bundle:
         """The same data in other hands, of whose answers nothing is kept yet."""
         found = copy(self)
-        vars(found).update(members=members, fusion=fusion, _orders=Recent(KEPT_ORDERS))
+        vars(found).update(members=members, fusion=fusion, _orders=KeptOrders())
         vars(found).pop("_speaking", None)
         return found
 
@@ -206,28 +207,29 @@ class Bundle:
 
     def _search(self, request: RankRequest, history: UserHistory) -> Ranking:
         """The list for a query: pages of one order, which no page repeats or skips an item of."""
-        if len(history) or request.exclude or request.explain:
-            found = self._searched(request, history)
-        else:
-            asked = request.query or "", request.filter
-            found = self._orders.get(asked, lambda: rescue.order_of(self._searched(request, history)))
-        rows: Sequence[int] = range(len(found.codes))
+        found = self._searched(request, history) if len(history) or request.exclude or request.explain else None
+        if found is not None:
+            order = found.order
+        else:  # who has no history gets what all others without one get
+            typed = request.query or ""
+            order = self._orders.get(typed, request.filter, lambda: self._searched(request, history).order)
+        rows: Sequence[int] = range(len(order.codes))
         chances = [1.0] * len(rows)
         if request.explore:
             rows, chances = swap_one(rows, seed=request.seed)
         page = slice(request.offset, request.offset + request.n)
         shown = list(rows[page])
-        codes = found.codes[shown].tolist()
+        codes = order.codes[shown].tolist()
         places = list(zip(codes, chances[page], strict=True))
-        score_of = dict(zip(codes, found.scores[shown].tolist(), strict=True))
-        query = found.query
+        score_of = dict(zip(codes, order.scores[shown].tolist(), strict=True))
+        said = None if found is None else found.candidates
         return Ranking(
-            self._items_of(request, Context(history, request.surface, query), places, score_of, found.candidates),
-            found.fallback,
+            self._items_of(request, Context(history, request.surface), places, score_of, said),
+            order.fallback,
             total=len(rows),
-            facets=self.catalogue.facets(found.codes, request.facets),
-            rewritten_query=query.rewritten,
-            understood=query.understood() if request.explain else {},
+            facets=self.catalogue.facets(order.codes, request.facets),
+            rewritten_query=order.rewritten,
+            understood=found.query.understood() if found is not None and request.explain else {},
         )
 
     def _searched(self, request: RankRequest, history: UserHistory) -> rescue.Found:

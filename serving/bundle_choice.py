@@ -18,6 +18,8 @@ from pipelines.storage import read_json
 ROOT = Path(__file__).resolve().parents[1]
 PACKED = ROOT / "packed"
 """Exists inside a Bento only: ``bundle/`` and ``about.json`` with the registered version."""
+ORDERS = "FUSELINE_ORDERS"
+"""Names the folder of :func:`shared_orders`; ``serving.start.share_orders`` makes one where nothing is named."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ def home(environ: Mapping[str, str]) -> Path:
 def events_url(environ: Mapping[str, str]) -> str:
     """SQLAlchemy URL of the event store."""
     return feedback.events_url(home(environ), environ)
+
+
+def shared_orders(environ: Mapping[str, str]) -> Path | None:
+    """The folder in which workers keep orders of searches for one another; None: each keeps its own."""
+    return Path(environ[ORDERS]) if environ.get(ORDERS) else None
 
 
 class NoBundleYet(ArtifactError):

@@ -143,7 +143,7 @@ class Follower:
             if not turn.verified(mark):
                 bundle_choice.verify(choice)
                 turn.note(mark)
-            return self._load(choice, breathe=self._breathe)
+            return self._load(choice, orders=bundle_choice.shared_orders(self._environ), breathe=self._breathe)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[_Turn]:

@@ -75,7 +75,7 @@ class Runtime:
         store = EventStore.open(bundle_choice.events_url(environ), state_url=environ.get("FUSELINE_STATE_URL") or None)
         served, failure = None, None
         try:
-            served = load(bundle_choice.choose(environ))
+            served = load(bundle_choice.choose(environ), orders=bundle_choice.shared_orders(environ))
         except FuselineError as error:
             failure = str(error)
             logger.error("%s", failure)  # noqa: TRY400 - the message says it all
@@ -95,11 +95,12 @@ class Runtime:
         self.store.close()
 
 
-def load(choice: BundleChoice, *, breathe: Callable[[], None] = lambda: None) -> Served:
+def load(choice: BundleChoice, *, orders: Path | None = None, breathe: Callable[[], None] = lambda: None) -> Served:
     """Load and warm a bundle; whether its files are whole is for the caller to know.
 
     Args:
         choice: which.
+        orders: of :func:`~serving.bundle_choice.shared_orders`.
         breathe: called between the steps, for a caller who must let others work in between.
 
     Raises:
@@ -107,7 +108,7 @@ def load(choice: BundleChoice, *, breathe: Callable[[], None] = lambda: None) ->
     """
     try:
         with held(choice.folder):
-            bundle = Bundle.load(choice.folder, verify=False)
+            bundle = Bundle.load(choice.folder, verify=False, orders=orders)
             breathe()
             warm(bundle, breathe=breathe)
     except FuselineError:

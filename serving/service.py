@@ -15,6 +15,8 @@ from _bentoml_sdk import Service  # type: ignore[import-untyped]
 from pipelines.errors import FuselineError
 from serving import start
 
+_orders: Any = None
+
 
 async def routes(scope: Any, receive: Any, send: Any) -> None:
     """The mounted application of :mod:`serving.application`."""
@@ -65,8 +67,10 @@ class Fuseline:
     @staticmethod
     def check() -> None:
         """Once, before the port is bound: end with a message rather than start broken."""
+        global _orders  # noqa: PLW0603 - held as long as this process, which supervises the workers
         try:
             said = start.check(os.environ, host=start.asked_host(sys.argv, os.environ))
+            _orders = start.share_orders(os.environ)
         except FuselineError as error:
             sys.stderr.write(f"fuseline: {error}\n")
             raise SystemExit(error.exit_code) from None

@@ -1,9 +1,10 @@
-"""What is checked once, before a port is bound and workers start. Light: it delays every start."""
+"""What is checked and made once, before a port is bound and workers start. Light: it delays every start."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 from pipelines.errors import ArtifactError
@@ -32,6 +33,22 @@ def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
         return f"{error}. Until the first promotion it takes events, is not ready, and answers 503"
     bundle_choice.verify(choice)
     return None
+
+
+def share_orders(environ: MutableMapping[str, str]) -> tempfile.TemporaryDirectory[str] | None:
+    """Name a folder of its own to the workers, on a local disk, unless one is named; it goes when nobody holds it.
+
+    Returns:
+        The folder; None where one is named, or none can be made and each worker keeps its own orders.
+    """
+    if bundle_choice.ORDERS in environ:
+        return None
+    try:
+        made = tempfile.TemporaryDirectory(prefix="fuseline-orders-", ignore_cleanup_errors=True)
+    except OSError:
+        return None
+    environ[bundle_choice.ORDERS] = made.name
+    return made
 
 
 def _check_store(url: str) -> None:

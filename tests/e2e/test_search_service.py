@@ -13,7 +13,7 @@ import pytest
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.ranking import RankRequest
-from tests.e2e.server import Server
+from tests.e2e.server import Server, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -251,3 +251,21 @@ def test_given_items_are_ranked_for_a_query(server: Server) -> None:
     answer = server.post("/v1/rank", {"items": ["i0001", "i0002", "nowhere"], "query": "thing i0002"})
     assert [item["id"] for item in answer["items"]] == ["i0002", "i0001", "nowhere"]
     assert answer["fallback"] is None
+
+
+def test_workers_share_the_orders_of_searches_in_a_folder_that_goes_with_the_service(
+    bundle: Path, tmp_path: Path
+) -> None:
+    places = tmp_path / "tmp"
+    places.mkdir()
+    with serving(tmp_path / "home", workers=2, FUSELINE_BUNDLE=str(bundle), TMPDIR=str(places)) as started:
+        (folder,) = places.glob("fuseline-orders-*")
+        before = set(folder.iterdir())  # of the search that warms a worker
+        answers = [search(started, "garden tools", n=20)["items"] for _ in range(12)]
+        assert all(answer == answers[0] for answer in answers)
+        (kept,) = set(folder.iterdir()) - before
+        asked_once = kept.stat()
+        search(started, "garden tools")
+        assert kept.stat().st_mtime_ns == asked_once.st_mtime_ns
+        started.stop()
+    assert not list(places.iterdir())

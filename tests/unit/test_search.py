@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import bundle as bundle_module
-from pipelines import exploration, query_reader
+from pipelines import exploration, kept_orders, query_reader
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
@@ -249,7 +248,7 @@ def test_what_was_kept_with_a_member_is_forgotten_without_it(bundle: Bundle) -> 
 
 
 def test_only_the_newest_searches_are_kept(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_module, "KEPT_ORDERS", 2)
+    monkeypatch.setattr(kept_orders, "IN_MEMORY", 2)
     small, asked = bundle.judging(""), []
     find = Bundle._find
     monkeypatch.setattr(Bundle, "_find", lambda self, *rest: asked.append(rest[1].text) or find(self, *rest))

@@ -89,3 +89,28 @@ def test_a_worker_imports_nothing_heavy() -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_workers_share_a_folder_for_orders_unless_one_is_named(tmp_path: Path) -> None:
+    environ: dict[str, str] = {}
+    assert bundle_choice.shared_orders(environ) is None
+    made = start.share_orders(environ)
+    assert made is not None
+    folder = bundle_choice.shared_orders(environ)
+    assert folder == Path(made.name)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    made.cleanup()
+    assert not folder.exists()
+    named = {"FUSELINE_ORDERS": str(tmp_path)}
+    assert start.share_orders(named) is None
+    assert bundle_choice.shared_orders(named) == tmp_path
+
+
+def test_without_room_for_the_folder_each_worker_keeps_its_own_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(start.tempfile, "TemporaryDirectory", full)
+    environ: dict[str, str] = {}
+    assert start.share_orders(environ) is None
+    assert bundle_choice.shared_orders(environ) is None

@@ -1,0 +1,120 @@
+"""Orders of recent searches, kept for whoever asks the same: by one process in memory, by all of a machine in files.
+
+Which worker a request meets is chance, so a query that comes again meets one that has not seen it as often as not. The
+files are slots: an order goes into the one that the hash of its question names, in the place of another. So there is
+nothing to count and nothing to clear, and what asks most often is soon back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from pipelines.ranking import Filter
+from pipelines.recent import Recent
+
+IN_MEMORY = 3000
+"""Orders that a process keeps, about 10 kB each."""
+
+SLOTS = 8192
+"""Orders that the processes of a machine keep together, likewise."""
+
+
+class Order(NamedTuple):
+    """The items of a search that has neither history nor exclusions, and what the answer says of them.
+
+    Attributes:
+        codes: int32 ``[m]``, best first.
+        scores: float32 ``[m]``.
+        fallback: why the list is simpler than it could be, or None.
+        rewritten: what was searched for instead of what was typed, or None.
+    """
+
+    codes: np.ndarray
+    scores: np.ndarray
+    fallback: str | None
+    rewritten: str | None
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, then codes and scores as the machine has them."""
+        about = json.dumps([len(self.codes), self.fallback, self.rewritten]).encode()
+        return b"\n".join((about, self.codes.tobytes() + self.scores.tobytes()))
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Self:
+        """Inverse of :meth:`to_bytes`."""
+        about, _, rest = value.partition(b"\n")
+        n, fallback, rewritten = json.loads(about)
+        codes, scores = np.frombuffer(rest, np.int32, n), np.frombuffer(rest, np.float32, n, offset=4 * n)
+        return cls(codes, scores, fallback, rewritten)
+
+
+class KeptOrders:
+    """Orders of one bundle by query and filter, each made at the first use; thread-safe."""
+
+    def __init__(self, *, bundle: str = "", folder: Path | None = None) -> None:
+        """Keep none so far.
+
+        Args:
+            bundle: hash of what the orders follow from.
+            folder: shared with other processes, of this bundle or another; None: in memory alone.
+        """
+        self._bundle = bundle
+        self._recent: Recent[tuple[str, Filter], Order] = Recent(IN_MEMORY)
+        self._slots = None if folder is None else Slots(folder, SLOTS)
+
+    def get(self, query: str, filter_: Filter, make: Callable[[], Order]) -> Order:
+        """The order for a query, from memory, else out of another process, else made."""
+        return self._recent.get((query, filter_), lambda: self._shared(query, filter_, make))
+
+    def _shared(self, query: str, filter_: Filter, make: Callable[[], Order]) -> Order:
+        if self._slots is None:
+            return make()
+        key = repr((self._bundle, query, filter_)).encode()
+        kept = self._slots.read(key)
+        if kept is not None:
+            return Order.from_bytes(kept)
+        made = make()
+        self._slots.write(key, made.to_bytes())
+        return made
+
+
+class Slots:
+    """Values in files, one a slot. A full disk, or a folder that is gone, costs the sharing and nothing else."""
+
+    def __init__(self, folder: Path, n: int) -> None:
+        """``n`` slots in an existing folder."""
+        self._folder = folder
+        self._n = n
+
+    def read(self, key: bytes) -> bytes | None:
+        """The value of a key; None when its slot is empty, or another key's."""
+        digest = hashlib.sha256(key).digest()
+        try:
+            found = self._file(digest).read_bytes()
+        except OSError:
+            return None
+        return found[len(digest) :] if found.startswith(digest) else None
+
+    def write(self, key: bytes, value: bytes) -> None:
+        """Put a value into its slot; who reads meanwhile gets the old one or the new one, whole."""
+        digest = hashlib.sha256(key).digest()
+        file = self._file(digest)
+        aside = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
+        with suppress(OSError):
+            try:
+                aside.write_bytes(digest + value)
+                aside.replace(file)
+            except OSError:
+                aside.unlink(missing_ok=True)
+
+    def _file(self, digest: bytes) -> Path:
+        return self._folder / str(int.from_bytes(digest[:8]) % self._n)
