@@ -15,7 +15,7 @@ from pipelines.errors import ParamsError
 from pipelines.model_api import FittedModel, Kind, ModelConfig, Speechless, SpeechlessShare
 from pipelines.params import ModelEntry
 
-BASELINE_KINDS = frozenset({"popularity", "repeat", "item_knn", "bm25"})
+BASELINE_KINDS = frozenset({"popularity", "newcomers", "repeat", "item_knn", "bm25"})
 """Kinds that count and do not learn; what a shop could do without this product."""
 
 
