@@ -31,7 +31,7 @@ class FuserConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def plain(self) -> Self:
-        """The same without what has to prove itself on the labels; itself where all of it is needed."""
+        """The same without what stays only where it helps on the labels; itself where all of it is needed."""
         return self
 
 

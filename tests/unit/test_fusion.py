@@ -210,24 +210,29 @@ def test_stacking_without_what_it_can_do_without_is_stacking_fitted_without_it(t
     assert not (tmp_path / "trees").exists()
 
 
-def test_what_a_fuser_can_do_without_stays_only_for_a_proven_gain() -> None:
+@pytest.mark.parametrize(("errors", "stays"), [(4.0, True), (1.3, True), (0.7, False), (0.0, False), (-1.3, False)])
+def test_what_a_fuser_can_do_without_stays_where_its_gain_exceeds_its_standard_error(
+    errors: float, *, stays: bool
+) -> None:
     draw = np.random.default_rng(2)
-    plain = draw.random(400)
-    better, noise = plain + draw.normal(0.02, 0.1, 400), plain + draw.normal(0.0, 0.1, 400)
-    without, gain = spared(better, plain, seed=1)
-    assert not without
-    assert gain["ci_low"] > 0
-    without, gain = spared(noise, plain, seed=1)
-    assert without
-    assert gain["ci_low"] <= 0
-    assert spared(plain, plain, seed=1) == (False, {})
+    plain, noise = draw.random(400), draw.normal(0.0, 0.1, 400)
+    full = plain + noise - noise.mean() + errors * noise.std() / 400**0.5
+    without, gain = spared(full, plain, seed=1)
+    assert without != stays
+    assert gain["mean_difference"] == pytest.approx((full - plain).mean(), abs=1e-6)
+
+
+def test_nothing_is_left_out_where_nothing_can_be() -> None:
+    same = np.random.default_rng(2).random(400)
+    assert spared(same, same, seed=1) == (False, {})
 
 
 def test_a_choice_has_the_parts_that_its_trial_says(tmp_path: Path) -> None:
     params = FusionParams(method="stacking", stacking=WITH_TREES)
     windows = ["window_1", "window_2", "window_3"]
     found = choose(params, world(180, 6, windows), MEMBERS, surface=Surface.RECOMMEND, windows=windows, seed=1)
-    assert found.plain == (found.plain_trial["ci_low"] <= 0)
+    trial = found.plain_trial
+    assert found.plain == (trial["mean_difference"] <= (trial["ci_high"] - trial["ci_low"]) / 4)
     assert found.plain_trial["n"] == 120  # lists of the two windows that had one before
     found.fuser.save(tmp_path)
     assert (tmp_path / "trees").exists() != found.plain
