@@ -19,7 +19,10 @@ from pipelines.fusion.fuser import LabelledList
 from pipelines.fusion.quality import first_codes, ndcg_of
 
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-"""Tried in this order, until one is of no use or costs too much."""
+"""Tried in this order, until one costs too much."""
+
+FREE = 0.005
+"""A weight whose loss of nDCG@10 surely stays below this share of it costs nothing."""
 
 HEAD = 3
 """Places that go by the scores alone: nearly half of nDCG@10 is decided there, and three of ten places that cover."""
@@ -75,29 +78,26 @@ def chosen(
     most_lost: float,
     seed: int,
 ) -> tuple[float, dict[str, dict[str, float]]]:
-    """The least weight of :data:`WEIGHTS` with which lists cover enough, or a greater one that is proven better.
-
-    The windows ask for purchases of four weeks, and served lists are asked on the next days, when what sells now tells
-    more: a weight that looks free on windows is not. So it is taken for what it gives, and for nothing else.
+    """The greatest weight of :data:`WEIGHTS` that costs nothing, or the least with which lists cover enough.
 
     Args:
         scores: of each list's candidates by a fuser that has not learned from the list, ``[m]`` each.
         lists: labelled lists of one or more windows.
         rival: likewise the scores of the member whose coverage is the measure; None: no coverage is asked for.
         least_covered: different items in the first ten of all lists of a window, as a share of the rival's; its mean
-            over windows is to reach this.
+            over windows is to reach this. A weight that costs something is taken only for it.
         most_lost: share of nDCG@10 in [0, 1) that coverage may cost.
         seed: of the bootstrap.
 
     Returns:
-        The weight, 0 where none is taken; and by weight the change of nDCG@10 with its interval, and ``coverage``.
+        The weight, 0 where none holds; and by weight the change of nDCG@10 with its interval, and ``coverage``.
         Nothing is tried on fewer lists than :data:`FEWEST_LISTS`.
     """
     if len(lists) < FEWEST_LISTS:
         return 0.0, {}
     demanded = [demand(one.features[:, SOLD_COLUMN]) for one in lists]
     base = ndcg_of(scores, lists)
-    weight, gained, trials = 0.0, 0.0, {}
+    weight, trials = 0.0, {}
     theirs = None if rival is None else _shown(rival, lists)
     covered = _share(_shown(scores, lists), theirs)
     for next_weight in WEIGHTS:
@@ -107,11 +107,10 @@ def chosen(
             break
         then = _share(_shown(wider, lists), theirs)
         trials[str(next_weight)] = change.as_difference() | ({} if np.isinf(then) else {"coverage": round(then, 4)})
-        better = change.low > 0 and change.mean > gained
-        needed = covered < least_covered and change.mean >= -most_lost * base.mean()
-        if not better and not needed:
+        free = change.low > -FREE * base.mean()
+        if not free and (covered >= least_covered or change.mean < -most_lost * base.mean()):
             break
-        weight, gained, covered = next_weight, change.mean, then
+        weight, covered = next_weight, then
     return weight, trials
 
 

@@ -1,4 +1,4 @@
-"""Below their first places lists lean away from what sells anyway, as far as coverage or a proven gain asks for it."""
+"""Below their first places lists lean away from what sells anyway, as far as that is free or coverage asks for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.fusion.candidates import CandidateList
 from pipelines.fusion.features import FEATURES
 from pipelines.fusion.fuser import LabelledList
 from pipelines.fusion.learning import choose
-from pipelines.fusion.spread import FEWEST_LISTS, HEAD, WEIGHTS, chosen, demand, spread
+from pipelines.fusion.spread import FEWEST_LISTS, FREE, HEAD, WEIGHTS, chosen, demand, spread
 from pipelines.model_api import Context
 from pipelines.params import FusionParams
 
@@ -117,35 +117,37 @@ def test_an_item_never_sold_or_unknown_has_no_demand() -> None:
     np.testing.assert_array_equal(demand(np.array([0.0, np.nan])), [0, 0])
 
 
-def test_lists_are_widened_as_long_as_that_is_proven_better() -> None:
+def test_lists_are_widened_where_people_buy_by_taste() -> None:
     lists = world(200, bought_by="taste")
     weight, trials = tried(lists)
-    taken = [trials[str(one)] for one in WEIGHTS if one <= weight]
-    assert weight > 0
-    assert all(one["ci_low"] > 0 for one in taken)
-    gains = [one["mean_difference"] for one in taken]
-    assert gains == sorted(gains)
+    assert weight == WEIGHTS[-1]
+    assert trials[str(weight)]["ci_low"] > 0
     assert shown(lists[:8], weight) > shown(lists[:8], 0)
 
 
-def test_what_proves_nothing_is_not_taken_where_lists_cover_enough() -> None:
-    lists = world(200, bought_by="score")  # so that nDCG@10 is 1, and nothing can gain
+def test_the_first_weight_that_may_cost_something_ends_the_search() -> None:
+    lists = world(200, bought_by="score")  # so that nDCG@10 is 1, and every exchange costs
     weight, trials = tried(lists)
-    assert weight == 0
-    assert list(trials) == [str(WEIGHTS[0])]
-    own = [one.candidates.scores[:, 0] for one in lists]
-    assert tried(lists, rival=own)[0] == 0
+    weights = [float(name) for name in trials]
+    assert weights == list(WEIGHTS[: len(weights)])
+    assert weight == max([0.0, *weights[:-1]]) < WEIGHTS[-1]
+    assert trials[str(weights[-1])]["ci_low"] <= -FREE
+    assert all(trials[str(held)]["ci_low"] > -FREE for held in weights[:-1])
 
 
-def test_for_coverage_the_least_weight_that_reaches_it_is_taken_and_only_so_much_is_paid() -> None:
+def test_what_costs_something_is_paid_for_coverage_alone_and_only_so_much() -> None:
     lists = world(60, bought_by="score", sold_weight=3.0)
+    free, _ = tried(lists)
     by_taste = [one.candidates.scores[:, 1] for one in lists]
     weight, trials = tried(lists, rival=by_taste, most_lost=0.5)
-    assert weight > 0
+    assert weight > free
     covered = {float(name): one["coverage"] for name, one in trials.items()}
-    assert all(share < 0.9 for less, share in covered.items() if less < weight)
+    assert all(share < 0.9 for less, share in covered.items() if free < less < weight)
     assert covered[weight] > covered[WEIGHTS[0]]
-    assert tried(lists, rival=by_taste, most_lost=0.0)[0] == 0
+    assert trials[str(weight)]["mean_difference"] >= -0.5
+    assert tried(lists, rival=by_taste, most_lost=0.0)[0] == free
+    own = [one.candidates.scores[:, 0] for one in lists]
+    assert tried(lists, rival=own, most_lost=0.5)[0] == free
 
 
 def test_too_few_lists_prove_nothing_and_are_not_widened() -> None:
@@ -157,8 +159,7 @@ def test_too_few_lists_prove_nothing_and_are_not_widened() -> None:
 def test_the_choice_of_a_surface_carries_its_spread(method: str) -> None:
     params = FusionParams.model_validate({"method": method})
     found = choose(params, world(200, bought_by="taste"), ("one",), surface=Surface.RECOMMEND, windows=WINDOWS, seed=1)
-    assert found.method == "best_single"
-    assert found.spread > 0
+    assert (found.method, found.spread) == ("best_single", WEIGHTS[-1])
 
 
 def test_a_single_labelled_list_compares_nothing() -> None:
