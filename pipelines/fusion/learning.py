@@ -139,13 +139,13 @@ def _on_earlier(
 def spared(full: np.ndarray, plain: np.ndarray, *, seed: int) -> tuple[bool, dict[str, float]]:
     """Whether a fuser does without what can be left out, and what that gains: nDCG@10 of each list with and without.
 
-    It stays where the gain exceeds its standard error, a quarter of the interval. To ask for more is to be wrong more
-    often: either answer orders lists by learned scores, none is the safe one.
+    It stays where it helps with a confidence of nine tenths, one-sided: where the mean gain exceeds a third of its 95 %
+    interval's width (1.3 standard errors). Either answer orders lists by learned scores, so none is the safe one.
     """
     if np.array_equal(full, plain):
         return False, {}
     gain = difference(full, plain, seed=seed)
-    return gain is None or gain.mean <= (gain.high - gain.low) / 4, gain.as_difference() if gain else {}
+    return gain is None or gain.mean <= (gain.high - gain.low) / 3, gain.as_difference() if gain else {}
 
 
 def _spread(
