@@ -25,7 +25,7 @@ IN_MEMORY = 3000
 """Orders that a process keeps, about 10 kB each."""
 
 SLOTS = 8192
-"""Orders that the processes of a machine keep together, likewise."""
+"""Orders that the processes of a machine keep together, likewise: 12 kB each, a file in memory being whole pages."""
 
 
 class Order(NamedTuple):

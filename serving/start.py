@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pipelines.errors import ArtifactError
+from pipelines.storage import held, remove_unless_held
 from serving import auth, bundle_choice
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there, for its owner alone
+"""Files in memory, on Linux. A search writes its order for the other workers: 25 us there, 700 on a journalled disk."""
+
+ROOM = 120_000_000
+"""Bytes that must be free there: what all slots of ``kept_orders`` may come to, and some more."""
+
+PREFIX = "fuseline-orders-"
 
 
 def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
@@ -35,20 +46,35 @@ def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
     return None
 
 
-def share_orders(environ: MutableMapping[str, str]) -> tempfile.TemporaryDirectory[str] | None:
-    """Name a folder of its own to the workers, on a local disk, unless one is named; it goes when nobody holds it.
+def share_orders(environ: MutableMapping[str, str]) -> ExitStack | None:
+    """Name a folder of its own to the workers unless one is named: in memory, or where ``TMPDIR`` says.
 
     Returns:
-        The folder; None where one is named, or none can be made and each worker keeps its own orders.
+        What holds the folder, which goes when it is closed or this process ends; None where one is named, or none can
+        be made and each worker keeps its own orders. What a killed process left in memory goes with the next call.
     """
     if bundle_choice.ORDERS in environ:
         return None
-    try:
-        made = tempfile.TemporaryDirectory(prefix="fuseline-orders-", ignore_cleanup_errors=True)
-    except OSError:
-        return None
-    environ[bundle_choice.ORDERS] = made.name
-    return made
+    place = None if environ.get("TMPDIR") else _memory()
+    with suppress(OSError), ExitStack() as stack:
+        made = tempfile.TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True)
+        orders = Path(stack.enter_context(made)) / "orders"
+        orders.mkdir()
+        stack.enter_context(held(orders))
+        environ[bundle_choice.ORDERS] = str(orders)
+        return stack.pop_all()
+    return None
+
+
+def _memory() -> Path | None:
+    """Where files lie in memory, if there is room."""
+    with suppress(OSError):
+        for left in MEMORY.glob(f"{PREFIX}*"):
+            with suppress(OSError):
+                remove_unless_held(left)
+        if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+            return MEMORY
+    return None
 
 
 def _check_store(url: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -91,26 +92,81 @@ def test_a_worker_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_a_worker_that_has_answered_holds_no_pandas(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "bundle")
+    program = (
+        "import sys\n"
+        "from serving.service import Fuseline\n"
+        "worker = Fuseline.inner()\n"
+        "print(worker.runtime.served is not None, 'pyarrow' in sys.modules, 'pandas' in sys.modules)\n"
+        "worker.runtime.close()\n"
+    )
+    home = {"FUSELINE_BUNDLE": str(bundle), "FUSELINE_HOME": str(tmp_path)}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **home}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True True False", done.stderr
+
+
 def test_workers_share_a_folder_for_orders_unless_one_is_named(tmp_path: Path) -> None:
     environ: dict[str, str] = {}
     assert bundle_choice.shared_orders(environ) is None
     made = start.share_orders(environ)
     assert made is not None
     folder = bundle_choice.shared_orders(environ)
-    assert folder == Path(made.name)
-    assert folder.stat().st_mode & 0o777 == 0o700
-    made.cleanup()
-    assert not folder.exists()
+    assert folder is not None
+    assert folder.is_dir()
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    made.close()
+    assert not folder.parent.exists()
     named = {"FUSELINE_ORDERS": str(tmp_path)}
     assert start.share_orders(named) is None
     assert bundle_choice.shared_orders(named) == tmp_path
+
+
+def _place_of_orders(environ: dict[str, str]) -> Path:
+    """Where the folder of orders was made; it is gone afterwards."""
+    made = start.share_orders(environ)
+    assert made is not None
+    folder = bundle_choice.shared_orders(environ)
+    made.close()
+    assert folder is not None
+    return folder.parent.parent
+
+
+def test_orders_lie_in_memory_where_there_is_room_and_no_other_place_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "MEMORY", tmp_path)
+    monkeypatch.setattr(start, "ROOM", 1)
+    assert _place_of_orders({}) == tmp_path
+    assert _place_of_orders({"TMPDIR": "as tempfile reads it"}) == Path(tempfile.gettempdir())
+    monkeypatch.setattr(start, "ROOM", 10**18)
+    assert _place_of_orders({}) == Path(tempfile.gettempdir())
+    monkeypatch.setattr(start, "MEMORY", tmp_path / "nowhere")
+    assert _place_of_orders({}) == Path(tempfile.gettempdir())
+
+
+def test_what_a_killed_service_left_in_memory_goes_and_what_another_uses_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "MEMORY", tmp_path)
+    monkeypatch.setattr(start, "ROOM", 1)
+    left = tmp_path / "fuseline-orders-left" / "orders"
+    left.mkdir(parents=True)
+    (left / "17").write_bytes(b"order")
+    with start.share_orders({}) or pytest.fail("there is no folder"):
+        (used,) = tmp_path.iterdir()
+        assert used.name != "fuseline-orders-left"
+        with start.share_orders({}) or pytest.fail("there is no folder"):
+            assert used.is_dir()
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_room_for_the_folder_each_worker_keeps_its_own_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(start.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
     environ: dict[str, str] = {}
     assert start.share_orders(environ) is None
     assert bundle_choice.shared_orders(environ) is None
