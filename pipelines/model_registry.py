@@ -18,6 +18,9 @@ from pipelines.params import ModelEntry
 BASELINE_KINDS = frozenset({"popularity", "newcomers", "repeat", "item_knn", "bm25"})
 """Kinds that count and do not learn; what a shop could do without this product."""
 
+PARTIAL_KINDS = frozenset({"newcomers"})
+"""Of them those that speak of a part of the catalogue alone, where no list for everything can be as good."""
+
 
 def kind_names() -> list[str]:
     """All kinds, sorted; nothing is imported for it."""

@@ -56,7 +56,8 @@ class Champion:
 class Slice:
     """The deciding metric of a group of users, or of all users on a group of items.
 
-    ``candidate`` and ``other`` ``[users of the slice]``; ``other`` is the reference, or without one the best baseline.
+    ``candidate`` and ``other`` ``[users of the slice]``; ``other`` is the reference, or without one the best baseline
+    that speaks of all items.
     """
 
     candidate: np.ndarray

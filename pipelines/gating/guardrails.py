@@ -40,7 +40,7 @@ def _data(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _slices(name: str, surface: SurfaceEvidence, limits: GateParams, *, seed: int) -> Iterator[Reason]:
-    """No group loses, shown by the interval, more than the margin against the reference or the best baseline."""
+    """No group loses, shown by the interval, more than the margin against what ``Slice.other`` is."""
     for group, found in surface.slices.items():
         shown = paired(found.candidate, found.other, alpha=limits.alpha, seed=seed, draws=DRAWS)
         if shown.n < limits.min_users:

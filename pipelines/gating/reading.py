@@ -28,7 +28,7 @@ from pipelines.gating.evidence import (
     SurfaceEvidence,
 )
 from pipelines.gating.pinning import audiences
-from pipelines.model_registry import BASELINE_KINDS
+from pipelines.model_registry import BASELINE_KINDS, PARTIAL_KINDS
 from pipelines.params import AllParams
 from pipelines.splitting import Instants
 from pipelines.storage import file_sha256, read_json
@@ -141,8 +141,8 @@ def _surface(
     baselines = tuple(m for m in members if kinds.get(m) in BASELINE_KINDS)
     popularity = next((m for m in baselines if kinds[m] == POPULARITY_KIND), None)
     other = reference
-    if other is None and baselines:
-        other = lists[max(baselines, key=lambda m: float(np.nanmean(members[m])))]
+    if other is None and (rival := rival_of_slices(kinds, members)) is not None:
+        other = lists[rival]
     return SurfaceEvidence(
         candidate=scores[FUSED],
         reference=None if reference is None else measured(reference, group, features.n_items),
@@ -153,6 +153,20 @@ def _surface(
         lists=_list_metrics(artifacts, group.surface),
         bought_gini=None if group.typed else _bought_gini(group, features.n_items),
     )
+
+
+def rival_of_slices(kinds: Mapping[str, str], members: Mapping[str, np.ndarray]) -> str | None:
+    """The baseline that slices are compared with where nothing serves yet: the best that speaks of all items.
+
+    Args:
+        kinds: by member.
+        members: the metric per user of each, ``[users]``, NaN where undefined.
+
+    Returns:
+        Its name; None without one.
+    """
+    general = [member for member in members if kinds.get(member) in BASELINE_KINDS - PARTIAL_KINDS]
+    return max(general, key=lambda member: float(np.nanmean(members[member])), default=None)
 
 
 def _slices(

@@ -14,7 +14,6 @@ from pipelines.replay.log import Log, Order, Period, midnight, write_export
 from pipelines.replay.shop import Shop, Shown
 from tests.e2e.server import Server
 
-AUTUMN = Period(date(2010, 10, 20), date(2010, 11, 3))
 NOVEMBER = Period(date(2010, 11, 3), date(2010, 11, 17))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.gating.comparison import Finding, paired, spent
 from pipelines.gating.evidence import Candidate, Champion, Evidence, Expected, Mode, Slice, Span, SurfaceEvidence
+from pipelines.gating.reading import rival_of_slices
 from pipelines.gating.verdict import Decision, Verdict, decide
 from pipelines.params import GateParams
 
@@ -311,3 +312,11 @@ def test_a_search_that_begins_to_learn_is_not_suspect_but_one_that_is_turned_ove
     moved = Expected("recommend", 0.2, 200, (0.0, 0.0, 0.01))
     found = verdict(world(Mode.REFRESH, 0.0, served_change=(moved,)))
     assert findings(found)["served_change.recommend"] is Finding.FAILED
+
+
+def test_groups_of_a_first_model_are_compared_with_the_best_baseline_that_speaks_of_all_items() -> None:
+    kinds = {"popularity": "popularity", "newcomers": "newcomers", "knn": "item_knn", "tower": "two_tower"}
+    reached = {"popularity": 0.05, "newcomers": 0.11, "knn": 0.08, "tower": 0.2}
+    members = {name: np.array([value, value, np.nan]) for name, value in reached.items()}
+    assert rival_of_slices(kinds, members) == "knn"
+    assert rival_of_slices(kinds, {name: members[name] for name in ("newcomers", "tower")}) is None
