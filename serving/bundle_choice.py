@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKED = ROOT / "packed"
 """Exists inside a Bento only: ``bundle/`` and ``about.json`` with the registered version."""
 ORDERS = "FUSELINE_ORDERS"
-"""Names the folder of :func:`shared_orders`; ``serving.start.share_orders`` makes one where nothing is named."""
+"""Names the folder of :func:`shared_orders`; ``serving.start.share`` makes one where nothing is named."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from _bentoml_sdk import Service  # type: ignore[import-untyped]
 from pipelines.errors import FuselineError
 from serving import start
 
-_orders: Any = None
+_shared: Any = None
 
 
 async def routes(scope: Any, receive: Any, send: Any) -> None:
@@ -44,7 +44,9 @@ class FrontService(Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
         """The application that a worker serves."""
         from serving.application import in_front
+        from serving.even_server import even
 
+        even(os.environ, worker=bentoml.server_context.worker_index)
         return in_front(super().to_asgi(is_main))
 
 
@@ -82,10 +84,10 @@ class Fuseline:
     @staticmethod
     def check() -> None:
         """Once, before the port is bound: end with a message rather than start broken."""
-        global _orders  # noqa: PLW0603 - held as long as this process, which supervises the workers
+        global _shared  # noqa: PLW0603 - held as long as this process, which supervises the workers
         try:
             said = start.check(os.environ, host=start.asked_host(sys.argv, os.environ))
-            _orders = start.share_orders(os.environ)
+            _shared = start.share(os.environ)
         except FuselineError as error:
             sys.stderr.write(f"fuseline: {error}\n")
             raise SystemExit(error.exit_code) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.errors import ArtifactError
 from pipelines.storage import held, remove_unless_held
 from serving import auth, bundle_choice
+from serving.connections import CONNECTIONS, Held
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there, for its owner alone
 """Files in memory, on Linux. A search writes its order for the other workers: 25 us there, 700 on a journalled disk."""
@@ -19,7 +20,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there, for
 ROOM = 120_000_000
 """Bytes that must be free there: what all slots of ``kept_orders`` may come to, and some more."""
 
-PREFIX = "fuseline-orders-"
+PREFIX = "fuseline-shared-"
 
 
 def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
@@ -46,22 +47,25 @@ def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
     return None
 
 
-def share_orders(environ: MutableMapping[str, str]) -> ExitStack | None:
-    """Name a folder of its own to the workers unless one is named: in memory, or where ``TMPDIR`` says.
+def share(environ: MutableMapping[str, str]) -> ExitStack | None:
+    """Name to the workers what they share, in a folder of its own: in memory, or where ``TMPDIR`` says.
+
+    That are the orders of searches, unless a folder for them is named, and who holds how many connections.
 
     Returns:
-        What holds the folder, which goes when it is closed or this process ends; None where one is named, or none can
-        be made and each worker keeps its own orders. What a killed process left in memory goes with the next call.
+        What holds the folder, which goes when it is closed or this process ends; None where none can be made, and each
+        worker keeps its own orders. What a killed process left in memory goes with the next call.
     """
-    if bundle_choice.ORDERS in environ:
-        return None
     place = None if environ.get("TMPDIR") else _memory()
     with suppress(OSError), ExitStack() as stack:
         made = tempfile.TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True)
-        orders = Path(stack.enter_context(made)) / "orders"
+        folder = Path(stack.enter_context(made))
+        connections, orders = folder / "connections", folder / "orders"
         orders.mkdir()
         stack.enter_context(held(orders))
-        environ[bundle_choice.ORDERS] = str(orders)
+        connections.write_bytes(Held.EMPTY)
+        environ[CONNECTIONS] = str(connections)
+        environ.setdefault(bundle_choice.ORDERS, str(orders))
         return stack.pop_all()
     return None
 

@@ -259,7 +259,7 @@ def test_workers_share_the_orders_of_searches_in_a_folder_that_goes_with_the_ser
     places = tmp_path / "tmp"
     places.mkdir()
     with serving(tmp_path / "home", workers=2, FUSELINE_BUNDLE=str(bundle), TMPDIR=str(places)) as started:
-        (folder,) = places.glob("fuseline-orders-*/orders")
+        (folder,) = places.glob("fuseline-shared-*/orders")
         before = set(folder.iterdir())  # of the search that warms a worker
         answers = [search(started, "garden tools", n=20)["items"] for _ in range(12)]
         assert all(answer == answers[0] for answer in answers)

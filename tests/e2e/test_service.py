@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipelines.bundle import Bundle
@@ -293,3 +296,30 @@ def test_elsewhere_than_on_loopback_it_demands_keys(bundle: Path, tmp_path: Path
     variables = {"FUSELINE_BUNDLE": str(bundle), "BENTOML_HOST": "0.0.0.0"}  # noqa: S104
     with pytest.raises(AssertionError, match="FUSELINE_API_KEYS_FILE"), serving(tmp_path, **variables) as server:
         server.stop()
+
+
+def test_workers_hold_equally_many_of_the_connections_that_callers_keep(bundle: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, workers=2, FUSELINE_BUNDLE=str(bundle)) as server:
+        for n in (20, 40):  # the second time those of the first have gone
+            assert max(held := _connections(server, 0), default=0) == 0, held
+            with ExitStack() as kept:
+                for _ in range(n):
+                    connection = kept.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port)))
+                    connection.connect()
+                held = _connections(server, n)
+                assert max(held) - min(held) <= n // 8, held
+
+
+def _connections(server: Server, wanted: int) -> list[int]:
+    """How many connections each worker holds, once they are ``wanted`` together."""
+    workers = [psutil.Process(pid) for pid in server.family()[1:]]
+    until = time.monotonic() + 20
+    while True:
+        found = [
+            sum(one.laddr.port == server.port and one.status == "ESTABLISHED" for one in worker.net_connections())
+            for worker in workers
+        ]
+        if sum(found) == wanted or time.monotonic() > until:
+            assert sum(found) == wanted, found
+            return found
+        time.sleep(0.05)

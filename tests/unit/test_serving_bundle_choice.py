@@ -110,7 +110,7 @@ def test_a_worker_that_has_answered_holds_no_pandas(tmp_path: Path) -> None:
 def test_workers_share_a_folder_for_orders_unless_one_is_named(tmp_path: Path) -> None:
     environ: dict[str, str] = {}
     assert bundle_choice.shared_orders(environ) is None
-    made = start.share_orders(environ)
+    made = start.share(environ)
     assert made is not None
     folder = bundle_choice.shared_orders(environ)
     assert folder is not None
@@ -119,13 +119,13 @@ def test_workers_share_a_folder_for_orders_unless_one_is_named(tmp_path: Path) -
     made.close()
     assert not folder.parent.exists()
     named = {"FUSELINE_ORDERS": str(tmp_path)}
-    assert start.share_orders(named) is None
-    assert bundle_choice.shared_orders(named) == tmp_path
+    with start.share(named) or pytest.fail("there is no folder"):
+        assert bundle_choice.shared_orders(named) == tmp_path
 
 
 def _place_of_orders(environ: dict[str, str]) -> Path:
     """Where the folder of orders was made; it is gone afterwards."""
-    made = start.share_orders(environ)
+    made = start.share(environ)
     assert made is not None
     folder = bundle_choice.shared_orders(environ)
     made.close()
@@ -151,13 +151,13 @@ def test_what_a_killed_service_left_in_memory_goes_and_what_another_uses_stays(
 ) -> None:
     monkeypatch.setattr(start, "MEMORY", tmp_path)
     monkeypatch.setattr(start, "ROOM", 1)
-    left = tmp_path / "fuseline-orders-left" / "orders"
+    left = tmp_path / "fuseline-shared-left" / "orders"
     left.mkdir(parents=True)
     (left / "17").write_bytes(b"order")
-    with start.share_orders({}) or pytest.fail("there is no folder"):
+    with start.share({}) or pytest.fail("there is no folder"):
         (used,) = tmp_path.iterdir()
-        assert used.name != "fuseline-orders-left"
-        with start.share_orders({}) or pytest.fail("there is no folder"):
+        assert used.name != "fuseline-shared-left"
+        with start.share({}) or pytest.fail("there is no folder"):
             assert used.is_dir()
     assert not list(tmp_path.iterdir())
 
@@ -168,5 +168,5 @@ def test_without_room_for_the_folder_each_worker_keeps_its_own_orders(monkeypatc
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
     environ: dict[str, str] = {}
-    assert start.share_orders(environ) is None
+    assert start.share(environ) is None
     assert bundle_choice.shared_orders(environ) is None
