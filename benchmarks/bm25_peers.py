@@ -7,7 +7,7 @@ query is answered by numbers of documents and scores, best first, one call a que
 ``member``
     :class:`pipelines.models.bm25.Bm25` over the same single field; it can score any item afterwards, as fusion needs.
 ``member, two legs``
-    as it serves: names beside everything, so two indexes and their sum.
+    as it serves: names beside everything, added up in one index.
 ``bm25s``
     ``retrieve`` with its own selection of the best.
 ``tantivy``

@@ -213,20 +213,18 @@ class Bundle:
         else:  # who has no history gets what all others without one get
             typed = request.query or ""
             order = self._orders.get(typed, request.filter, lambda: self._searched(request, history).order)
-        rows: Sequence[int] = range(len(order.codes))
-        chances = [1.0] * len(rows)
-        if request.explore:
-            rows, chances = swap_one(rows, seed=request.seed)
-        page = slice(request.offset, request.offset + request.n)
-        shown = list(rows[page])
+        total = len(order.codes)
+        rows, chances = swap_one(total, seed=request.seed) if request.explore else ([], [])
+        page = range(request.offset, min(request.offset + request.n, total))
+        shown = [rows[place] if place < len(rows) else place for place in page]
         codes = order.codes[shown].tolist()
-        places = list(zip(codes, chances[page], strict=True))
+        places = [(code, chances[at] if at < len(chances) else 1.0) for code, at in zip(codes, page, strict=True)]
         score_of = dict(zip(codes, order.scores[shown].tolist(), strict=True))
         said = None if found is None else found.candidates
         return Ranking(
             self._items_of(request, Context(history, request.surface), places, score_of, said),
             order.fallback,
-            total=len(rows),
+            total=total,
             facets=self.catalogue.facets(order.codes, request.facets),
             rewritten_query=order.rewritten,
             understood=found.query.understood() if found is not None and request.explain else {},

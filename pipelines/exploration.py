@@ -14,6 +14,9 @@ PROTECTED = 5
 POOL = 20
 """An explored item comes from this many places right after the list."""
 
+REACH = 2 * PROTECTED + POOL
+"""Places that :func:`swap_one` may touch."""
+
 
 def explore(order: Sequence[int], n: int, *, seed: int) -> tuple[list[int], list[float]]:
     """Give at most one slot below the fifth place to a near miss.
@@ -42,22 +45,22 @@ def explore(order: Sequence[int], n: int, *, seed: int) -> tuple[list[int], list
     return shown, chances
 
 
-def swap_one(order: Sequence[int], *, seed: int) -> tuple[list[int], list[float]]:
+def swap_one(n: int, *, seed: int) -> tuple[list[int], list[float]]:
     """Let a near miss and one of places 6 to 10 trade places: for lists of several pages, which then stay whole.
 
     With chance :data:`RATE` one of the five places and one of the pool of the next places are drawn evenly.
 
     Args:
-        order: all items, best first.
+        n: length of the whole list.
         seed: decides everything; the same for all pages of a list.
 
     Returns:
-        The order with at most two items exchanged, and for each the chance that this policy puts it at that place.
+        Which of the list, from 0, stands at each of the first places, at most :data:`REACH`, two of them exchanged or
+        none, and the chance that this policy puts it there. Behind them all stands where it stood, with chance 1.
     """
-    shown = list(order)
+    shown = list(range(min(n, REACH)))
     chances = [1.0] * len(shown)
-    slots = range(PROTECTED, min(2 * PROTECTED, len(shown)))
-    pool = range(2 * PROTECTED, min(2 * PROTECTED + POOL, len(shown)))
+    slots, pool = shown[PROTECTED : 2 * PROTECTED], shown[2 * PROTECTED :]
     if not pool:
         return shown, chances
     for places in (slots, pool):
@@ -66,7 +69,7 @@ def swap_one(order: Sequence[int], *, seed: int) -> tuple[list[int], list[float]
     draw = random.Random(seed)  # noqa: S311 - a policy, not a secret
     if draw.random() < RATE:
         up, down = draw.choice(slots), draw.choice(pool)
-        shown[up], shown[down] = shown[down], shown[up]
+        shown[up], shown[down] = down, up
         chances[up] = chances[down] = RATE / len(slots) / len(pool)
     return shown, chances
 

@@ -166,17 +166,23 @@ def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candi
     return Candidates(codes[order], kept[order].astype(np.float32))
 
 
-def leading(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> np.ndarray:
-    """Codes of :func:`best` in no particular order, int64: for those who put them in another one, a third cheaper."""
-    codes = _reaching(scores, n, allowed)
+def leading(
+    scores: np.ndarray, n: int, allowed: np.ndarray | None = None, *, silent: float = float("nan")
+) -> np.ndarray:
+    """Codes of :func:`best` in no particular order, int64: for those who put them in another one, a third cheaper.
+
+    ``silent``: the score that is no opinion: NaN, or 0 where all others are higher.
+    """
+    codes = _reaching(scores, n, allowed, silent=silent)
     if codes is None:
-        known = ~np.isnan(scores)
+        known = _known(scores, silent)
         codes = np.flatnonzero(known if allowed is None else known & allowed)
         codes = codes[_near_the_best(scores[codes], n)]
     if len(codes) <= n:
         return codes
     kept = scores[codes]
-    least = np.partition(kept, len(kept) - n)[len(kept) - n] if n else np.inf
+    # few are left, and often many of them equal, which a partition is slow with
+    least = np.sort(kept)[len(kept) - n] if n else np.inf
     above = kept > least
     ties = np.flatnonzero(kept == least)  # lower codes first, also where _reaching has put them behind the others
     above[ties[: n - int(np.count_nonzero(above))]] = True
@@ -214,21 +220,27 @@ def _near_the_best(scores: np.ndarray, n: int) -> np.ndarray | slice:
     return np.flatnonzero(scores >= np.partition(maxima, blocks - n)[blocks - n])
 
 
-def _reaching(scores: np.ndarray, n: int, allowed: np.ndarray | None) -> np.ndarray | None:
+def _known(scores: np.ndarray, silent: float) -> np.ndarray:
+    found: np.ndarray = ~np.isnan(scores) if np.isnan(silent) else scores > silent
+    return found
+
+
+def _reaching(scores: np.ndarray, n: int, allowed: np.ndarray | None, *, silent: float) -> np.ndarray | None:
     """Codes of allowed items among which the best ``n`` are, ties at the least score cut by lower code.
 
-    Every item falls into one of 8 n blocks; as many blocks as are wanted hold an item that reaches the n-th
-    largest of the blocks' maxima. That is two passes over the scores instead of a partition of all of them,
-    which is what a long catalogue needs. None when there are few items, or few of the best are allowed.
+    Every item falls into one of 8 n blocks, or fewer where they would be too small; as many blocks as are wanted hold
+    an item that reaches the n-th largest of the blocks' maxima. That is two passes over the scores instead of a
+    partition of all of them, which is what a long catalogue needs. None when there are few items, or few of the best
+    are allowed.
     """
     wanted = n if allowed is None else 2 * n  # as many again may turn out not to be allowed
-    blocks = 8 * wanted
-    size = len(scores) // blocks if n else 0
-    if size < MINIMUM_BLOCK:
+    blocks = min(8 * wanted, len(scores) // MINIMUM_BLOCK)
+    if blocks < 3 * wanted or not n:
         return None
+    size = len(scores) // blocks
     # items of a block lie `blocks` apart: the reduction then runs along memory
     maxima = np.fmax.reduce(scores[: size * blocks].reshape(size, blocks), axis=0)
-    maxima = maxima[~np.isnan(maxima)]
+    maxima = maxima[_known(maxima, silent)]
     if len(maxima) < wanted:
         return None
     floor = np.partition(maxima, len(maxima) - wanted)[len(maxima) - wanted]

@@ -47,12 +47,16 @@ class RoundedVectors(NamedTuple):
             vector: float ``[d]``.
             rows: int64 ``[m]``, or None for all.
         """
-        codes, scales = (self.codes, self.scales) if rows is None else (self.codes[rows], self.scales[rows])
+        codes, scales = (self.codes, self.scales) if rows is None else self._of(rows)
         if not codes.size:
             return np.full(len(codes), np.nan, np.float32)
         asked, scale = rounded(vector[None])
         found: np.ndarray = np.multiply(integer_products(asked, codes), scales * scale, dtype=np.float32)
         return found
+
+    def _of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows; ``take`` copies them in half the time of brackets."""
+        return self.codes.take(rows, axis=0), self.scales.take(rows)
 
     def save(self, folder: Path) -> None:
         """Write ``codes.npy`` and ``scales.npy``."""

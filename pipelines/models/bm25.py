@@ -3,6 +3,7 @@
 Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", section 3.3, in Lucene's variant,
 with ``bm25s`` (Lù 2024, arXiv:2407.03618) as the index. The score is the weighted sum of two legs: title and brand
 decide what a product is, the rest finds it at all; a single bag of words would let long descriptions hide titles.
+What a term adds to an item's score does not depend on the query, so the sum is made once, in the index.
 
 With ``k1`` 0 a term counts once, by its rarity alone: the share of the question that an item has (a coordination
 factor). As a second member beside the usual one it keeps an item that repeats one word of four from the top.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.contracts import Surface
-from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
+from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData, leading
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
 from pipelines.storage import read_json, write_json
@@ -29,6 +31,8 @@ LEGS: dict[str, tuple[str, ...]] = {
     "everything": ("brand", "title", "category", "attributes", "description"),
 }
 """Columns of the catalogue that each leg reads."""
+
+INDEX, ABOUT = "index", "bm25.json"
 
 
 class Bm25Config(ModelConfig):
@@ -41,50 +45,108 @@ class Bm25Config(ModelConfig):
 
 
 class Bm25(FittedModel):
-    """An index a leg; no opinion on items that share no term with the query."""
+    """One index; no opinion on items that share no term with the query."""
 
-    def __init__(self, n_items: int, legs: Mapping[str, Any], weights: Mapping[str, float]) -> None:
-        """``legs``: a ``bm25s.BM25`` by name of :data:`LEGS`; those whose fields hold no word are left out."""
+    def __init__(self, n_items: int, index: Any | None) -> None:
+        """``index``: a ``bm25s.BM25``, of :func:`weighted_sum`; None where no item has a word."""
         super().__init__(n_items)
-        self._legs = dict(legs)
-        self._weights = dict(weights)
+        self._index = index
 
     def score_all(self, context: Context) -> np.ndarray:
         """Weighted sum of the legs, float32 ``[n_items]``; NaN without a common term, and without a query."""
-        scores: np.ndarray | None = None
-        terms = () if context.query is None else context.query.wanted
-        for name, index in self._legs.items():
-            known = [index.vocab_dict[term] for term in terms if term in index.vocab_dict]
-            if known and self._weights[name]:
-                leg = index.get_scores_from_ids(known)
-                leg *= np.float32(self._weights[name])
-                scores = leg if scores is None else np.add(scores, leg, out=leg)
-        if scores is None:
-            return np.full(self.n_items, np.nan, np.float32)
-        np.putmask(scores, scores == 0, np.float32(np.nan))
-        return scores
+        return _said(self._sums(context))
+
+    def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
+        """The best of the items that have a term; nothing is said of the others."""
+        sums = self._sums(context)
+        return Proposal(leading(sums, n, allowed, silent=0), lambda codes: _said(sums[codes]))
+
+    def _sums(self, context: Context) -> np.ndarray:
+        """What the terms add up to, float32 ``[n_items]``; 0 without a common one, as every term adds something."""
+        known: list[int] = []
+        if context.query is not None and self._index is not None:
+            places = self._index.vocab_dict
+            known = [places[term] for term in context.query.wanted if term in places]
+        if not known or self._index is None:
+            return np.zeros(self.n_items, np.float32)
+        sums: np.ndarray = self._index.get_scores_from_ids(known)
+        return sums
 
     def save(self, folder: Path) -> None:
-        """Write each leg's index into a folder of its own, and ``bm25.json``."""
-        for name, index in self._legs.items():
-            index.save(folder / name, show_progress=False)
-        write_json(folder / "bm25.json", {"n_items": self.n_items, "legs": list(self._legs), "weights": self._weights})
+        """Write the index into ``index/``, and ``bm25.json``."""
+        if self._index is not None:
+            self._index.save(folder / INDEX, show_progress=False)
+        write_json(folder / ABOUT, {"n_items": self.n_items, "index": self._index is not None})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote, memory-mapped."""
-        import bm25s  # takes scipy along where that is installed; a bundle that does not search needs neither
-
-        about = read_json(folder / "bm25.json")
-        legs = {name: bm25s.BM25.load(folder / name, mmap=True, show_progress=False) for name in about["legs"]}
-        for index in legs.values():
-            # a slice of np.memmap, which is a class in Python, takes ten times as long as one of an array
-            mapped = {name: np.asarray(part) for name, part in index.scores.items() if isinstance(part, np.memmap)}
-            index.scores = {**index.scores, **mapped}
-            # both legs of all lexical members hold nearly the same terms; only other ways to ask need the set
+        """Read what :meth:`save` wrote, memory-mapped; the two legs of an earlier version are added up."""
+        about = read_json(folder / ABOUT)
+        if "legs" in about:
+            legs = {name: _opened(folder / name) for name in about["legs"]}
+            return cls(about["n_items"], weighted_sum(legs, about["weights"]))
+        index = _opened(folder / INDEX) if about["index"] else None
+        if index is not None:
+            # lexical members hold the same terms; only other ways to ask need the set
             index.vocab_dict = {sys.intern(term): place for term, place in index.vocab_dict.items()}
             index.unique_token_ids_set = set()
-        return cls(about["n_items"], legs, about["weights"])
+        return cls(about["n_items"], index)
+
+
+def _said(sums: np.ndarray) -> np.ndarray:
+    np.putmask(sums, sums == 0, np.float32(np.nan))
+    return sums
+
+
+def _opened(folder: Path) -> Any:
+    import bm25s  # takes scipy along where that is installed; a bundle that does not search needs neither
+
+    index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+    # a slice of np.memmap, which is a class in Python, takes ten times as long as one of an array
+    mapped = {name: np.asarray(part) for name, part in index.scores.items() if isinstance(part, np.memmap)}
+    index.scores = {**index.scores, **mapped}
+    return index
+
+
+def weighted_sum(legs: Mapping[str, Any], weights: Mapping[str, float]) -> Any | None:
+    """One index that says of every term and item what the legs say together.
+
+    Args:
+        legs: a ``bm25s.BM25`` by name, of the same items; of those with weight 0 nothing is taken.
+        weights: by name.
+
+    Returns:
+        A ``bm25s.BM25`` with the terms of all in their order; None where there is no leg with a weight.
+    """
+    counted = {name: index for name, index in legs.items() if weights[name]}
+    if not counted:
+        return None
+    columns = {name: len(index.scores["indptr"]) - 1 for name, index in counted.items()}
+    known = {  # the library may add the empty word behind all others, without a column
+        name: [term for term, place in index.vocab_dict.items() if place < columns[name]]
+        for name, index in counted.items()
+    }
+    vocabulary = {term: place for place, term in enumerate(sorted(set().union(*known.values())))}
+    n_items = next(iter(counted.values())).scores["num_docs"]
+    keys, values = [], []  # of a posting: place of the term times items plus item; what it adds
+    for name, index in counted.items():
+        places = np.zeros(columns[name], np.int64)
+        places[[index.vocab_dict[term] for term in known[name]]] = [vocabulary[term] for term in known[name]]
+        keys.append(np.repeat(places, np.diff(index.scores["indptr"])) * n_items + index.scores["indices"])
+        values.append(index.scores["data"] * np.float32(weights[name]))
+    key, value = np.concatenate(keys), np.concatenate(values)
+    order = np.argsort(key, kind="stable")
+    key, first = np.unique(key[order], return_index=True)
+    terms, items = np.divmod(key, n_items)
+    made = copy(next(reversed(counted.values())))
+    made.vocab_dict, made.unique_token_ids_set = vocabulary, set()
+    made.scores = {
+        "data": np.add.reduceat(value[order], first),
+        "indices": items.astype(np.int32),
+        "indptr": np.searchsorted(terms, np.arange(len(vocabulary) + 1)),
+        "num_docs": n_items,
+    }
+    return made
 
 
 def fit(config: Bm25Config, data: TrainingData, *, seed: int) -> Bm25:
@@ -111,7 +173,7 @@ def of_terms(config: Bm25Config, legs: Mapping[str, list[list[str]]]) -> Bm25:
             ids = [[vocabulary[term] for term in row] for row in terms]
             indexes[name].index(Tokenized(ids=ids, vocab=vocabulary), show_progress=False)
     n_items = max((len(terms) for terms in legs.values()), default=0)
-    return Bm25(n_items, indexes, {"name": config.name, "everything": config.everything})
+    return Bm25(n_items, weighted_sum(indexes, {"name": config.name, "everything": config.everything}))
 
 
 KIND = Kind(

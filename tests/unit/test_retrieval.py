@@ -40,6 +40,8 @@ def test_the_best_are_those_of_a_full_sort_with_ties_by_lower_code(
     np.testing.assert_array_equal(found.codes, plainly_best(scores, n, allowed))
     np.testing.assert_array_equal(found.scores, scores[found.codes])
     np.testing.assert_array_equal(np.sort(leading(scores, n, allowed)), np.sort(found.codes))
+    with_zeros = np.nan_to_num(scores + 1)
+    np.testing.assert_array_equal(np.sort(leading(with_zeros, n, allowed, silent=0)), np.sort(found.codes))
     np.testing.assert_array_equal(best(scores, n).codes, plainly_best(scores, n, np.ones(n_items, np.bool_)))
 
 

@@ -315,8 +315,8 @@ def test_a_handful_of_results_says_nothing_of_what_was_meant(features: FeatureSt
 
 
 def test_a_swap_keeps_every_item_and_states_the_exact_chances() -> None:
-    order = list(range(40))
-    draws = [exploration.swap_one(order, seed=seed) for seed in range(20_000)]
+    order = list(range(exploration.REACH))
+    draws = [exploration.swap_one(40, seed=seed) for seed in range(20_000)]
     assert all(sorted(shown) == order for shown, _ in draws)
     assert all(shown[: exploration.PROTECTED] == order[: exploration.PROTECTED] for shown, _ in draws)
     moved = [(shown, chances) for shown, chances in draws if shown != order]
