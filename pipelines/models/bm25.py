@@ -99,7 +99,7 @@ def _said(sums: np.ndarray) -> np.ndarray:
 
 
 def _opened(folder: Path) -> Any:
-    import bm25s  # takes scipy along where that is installed; a bundle that does not search needs neither
+    import bm25s  # a bundle that does not search needs it not
 
     index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
     # a slice of np.memmap, which is a class in Python, takes ten times as long as one of an array

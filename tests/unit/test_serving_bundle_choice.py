@@ -92,19 +92,19 @@ def test_a_worker_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_worker_that_has_answered_holds_no_pandas(tmp_path: Path) -> None:
+def test_a_worker_that_has_answered_holds_neither_pandas_nor_scipy(tmp_path: Path) -> None:
     bundle = make(tmp_path / "bundle")
     program = (
         "import sys\n"
         "from serving.service import Fuseline\n"
         "worker = Fuseline.inner()\n"
-        "print(worker.runtime.served is not None, 'pyarrow' in sys.modules, 'pandas' in sys.modules)\n"
+        "print(worker.runtime.served is not None, 'bm25s' in sys.modules, 'pandas' in sys.modules, 'scipy' in sys.modules)\n"
         "worker.runtime.close()\n"
     )
     home = {"FUSELINE_BUNDLE": str(bundle), "FUSELINE_HOME": str(tmp_path)}
     environ = {**os.environ, "PYTHONPATH": str(ROOT), **home}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "True True False", done.stderr
+    assert done.stdout.strip() == "True True False False", done.stderr
 
 
 def test_workers_share_a_folder_for_orders_unless_one_is_named(tmp_path: Path) -> None:
