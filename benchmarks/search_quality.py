@@ -1,7 +1,7 @@
 """How good a shop's search is on its judgments, beside each of its members, in two tracks that are never mixed.
 
-``python -m benchmarks.search_quality [--artifacts artifacts] [--typos] [--json]``, after ``make demo SHOP=esci_us`` in
-the folder that it names.
+``python -m benchmarks.search_quality [--artifacts artifacts] [--typos] [--plain] [--json]``, after
+``make demo SHOP=esci_us`` in the folder that it names.
 
 Method: the whole catalogue is ranked for every judged query by the judged bundle, without user and exploration. nDCG@10
 with the gains of the judgments, log2 discount and the ideal of each query, an item that nobody judged counting 0;
@@ -9,7 +9,8 @@ recall@100 of the items with the highest gain. ``zero-shot``: the fusion that re
 query is answered by members and fusion that learned from the other four fifths of the queries (``search.labels``), or
 by the unlearned fusion where nothing was proven better there. Differences are paired by query, with a 95 % bootstrap
 interval. ``--typos`` gives every query with a word of five letters or more one typing error in one such word (two
-letters swapped, one lost, doubled or replaced; seeded) and states what is left.
+letters swapped, one lost, doubled or replaced; seeded) and states what is left. ``--plain`` puts the systems beside
+them that anyone would begin with (:mod:`benchmarks.plain_search`); encoding the items takes a minute.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import plain_search
 from benchmarks.telling import add_output, tell
 from pipelines.bundle import Bundle
 from pipelines.contracts import FUSED, Surface
@@ -47,13 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Quality of a shop's search on its judgments.")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="of a run (default: %(default)s)")
     parser.add_argument("--typos", action="store_true", help="also with one typing error a query")
+    parser.add_argument("--plain", action="store_true", help="beside plain BM25 and MiniLM, as anyone would begin")
     add_output(parser)
     told = parser.parse_args()
-    report = measured(told.artifacts, typos=told.typos)
+    report = measured(told.artifacts, typos=told.typos, plain=told.plain)
     tell(report, told, _print)
 
 
-def measured(artifacts: Path, *, typos: bool) -> dict[str, Any]:
+def measured(artifacts: Path, *, typos: bool, plain: bool = False) -> dict[str, Any]:
     """Means of all systems, and what the fusions gain over their members."""
     bundle = Bundle.load(artifacts / "judged")
     path = Workspace(artifacts).split / "judgments.parquet"
@@ -72,6 +75,9 @@ def measured(artifacts: Path, *, typos: bool) -> dict[str, Any]:
         fused: {name: _gain(found[fused], found[name]) for name in dict.fromkeys([best, LEXICAL]) if name in found}
         for fused in (ZERO_SHOT, SUPERVISED)
     }
+    if plain:
+        rows = plain_search.measured(bundle.features, audience, bundle.encoder)
+        report["systems"] |= {name: _means(one) for name, one in rows.items()}
     if typos:
         draw = random.Random(SEED)  # noqa: S311 - a benchmark
         slipped = replace(audience, typed=tuple(misspelt(query, draw) for query in audience.typed))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 
+from benchmarks import plain_search
 from benchmarks.search_quality import unlearned
 from pipelines.contracts import Surface
+from pipelines.evaluation.targets import queries
 from pipelines.fusion.best_single import BestSingle
 from pipelines.fusion.surface import SurfaceFusion
+from pipelines.search.labels import LabelledQuery
 from pipelines.search.slips import misspelt
+from tests.conformance import worlds
 from tests.unit.test_evaluation_protocol import bundle
 
 
@@ -32,3 +37,12 @@ def test_the_zero_shot_track_is_answered_by_what_no_judgment_has_touched() -> No
     taught.fusion = {Surface.SEARCH: SurfaceFusion(plain, 6)}
     assert unlearned(taught).fusion[Surface.SEARCH].fuser is plain
     assert np.all(unlearned(taught).features.items["price"] == taught.features.items["price"])
+
+
+def test_plain_rows_find_what_is_called_so_and_leave_meaning_out_without_an_encoder(tmp_path: Path) -> None:
+    products = [worlds.product(item, title=title) for item, title in (("a", "Tea cup"), ("b", "Red shoes"))]
+    features = worlds.state(worlds.write(tmp_path, [], products))
+    audience = queries(features, [LabelledQuery("the shoe", {"b": 1.0}, {}), LabelledQuery("TEA cups", {"a": 1.0}, {})])
+    found = plain_search.measured(features, audience, None)
+    assert set(found) == set(plain_search.ROWS)
+    assert all(one["ndcg@10"].tolist() == [1.0, 1.0] for one in found.values())

@@ -98,7 +98,8 @@ def test_a_worker_that_has_answered_holds_neither_pandas_nor_scipy(tmp_path: Pat
         "import sys\n"
         "from serving.service import Fuseline\n"
         "worker = Fuseline.inner()\n"
-        "print(worker.runtime.served is not None, 'bm25s' in sys.modules, 'pandas' in sys.modules, 'scipy' in sys.modules)\n"
+        "held = [name in sys.modules for name in ('bm25s', 'pandas', 'scipy')]\n"
+        "print(worker.runtime.served is not None, *held)\n"
         "worker.runtime.close()\n"
     )
     home = {"FUSELINE_BUNDLE": str(bundle), "FUSELINE_HOME": str(tmp_path)}
