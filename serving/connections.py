@@ -3,7 +3,7 @@
 All workers accept from one socket, and whoever wakes first takes what is there: of 32 connections that a shop's backend
 keeps open, one worker was seen with all of them. Requests follow their connection, so the others would stand idle.
 Here a worker that holds more connections than another leaves a new one to that other for a moment; if nobody takes it,
-it does. Who holds how many stands in memory that the workers share: a slot each, written by its owner alone.
+it does. Who holds how many stands in memory that the workers share: a slot each.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
+import os
 import socket
-import sys
+import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 CONNECTIONS = "FUSELINE_CONNECTIONS"
 """Names the file of :class:`Held`; ``serving.start.share`` makes one. Where none is named, uvicorn listens as ever."""
 
-SLOTS = 256
+SLOTS = 64
 """Workers that can be told apart; a slot more is taken by the first again."""
 
 PAUSE_S = 0.001
@@ -39,29 +41,38 @@ logger = logging.getLogger("fuseline.service")
 
 
 class Held:
-    """How many connections each worker holds, int32 each, in a file that all workers map."""
+    """How many connections each worker holds, in a file that all workers map: by worker, its process and its number."""
 
-    EMPTY = NOBODY.to_bytes(4, sys.byteorder, signed=True) * SLOTS
+    EMPTY = struct.pack("=ii", 0, NOBODY) * SLOTS
     """Content of the file before there are workers."""
 
     def __init__(self, path: Path, worker: int) -> None:
         """``worker``: from 0; it is about to start."""
         with path.open("r+b") as file:
-            self._counts = memoryview(mmap.mmap(file.fileno(), len(self.EMPTY))).cast("i")
+            whole = memoryview(mmap.mmap(file.fileno(), len(self.EMPTY))).cast("i")
+        self._processes, self._numbers = whole[::2], whole[1::2]
         self._own = worker % SLOTS
+        self._processes[self._own] = os.getpid()
         self.say(STARTING)
 
     def say(self, n: int) -> None:
         """This worker holds ``n`` connections; or :data:`STARTING`, or :data:`NOBODY`."""
-        self._counts[self._own] = n
+        self._numbers[self._own] = n
 
     def fewest(self) -> int:
         """The least that a worker holds, this one among them."""
-        return min((n for n in self._counts if n >= 0), default=0)
+        return min((n for n in self._living() if n >= 0), default=0)
 
     def starting(self) -> bool:
         """Whether a worker is about to start."""
-        return STARTING in self._counts
+        return STARTING in self._living()
+
+    def _living(self) -> list[int]:
+        """What the workers say that are there; of one that was killed, that there is nobody."""
+        for place, n in enumerate(self._numbers):
+            if n != NOBODY and not _runs(self._processes[place]):
+                self._numbers[place] = NOBODY
+        return list(self._numbers)
 
     async def together(self) -> None:
         """Be ready, and wait until the others are, or :data:`TOGETHER_S` if one does not get ready."""
@@ -69,6 +80,15 @@ class Held:
         until = time.monotonic() + TOGETHER_S
         while self.starting() and time.monotonic() < until:  # noqa: ASYNC110 - other processes set it
             await asyncio.sleep(TOGETHER_S / 100)
+
+
+def _runs(process: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
 class Listener:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from serving import connections
 from serving.connections import NOBODY, Held, Listener
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -89,6 +93,17 @@ def test_a_worker_that_has_ended_or_is_about_to_start_is_not_waited_for(file: Pa
     assert own.fewest() == 3
     ended.say(NOBODY)
     assert own.fewest() == 5
+
+
+def test_a_worker_that_was_killed_holds_none_and_is_waited_for_no_more(file: Path) -> None:
+    own = Held(file, 0)
+    own.say(5)
+    program = "import sys, os; from pathlib import Path; from serving.connections import Held; "
+    for last in ("Held(Path(sys.argv[1]), 1).say(2)", "Held(Path(sys.argv[1]), 1)"):
+        command = [sys.executable, "-c", f"{program}{last}; os.kill(os.getpid(), 9)", str(file)]
+        subprocess.run(command, cwd=ROOT, check=False)
+        assert own.fewest() == 5
+        assert not own.starting()
 
 
 def test_workers_begin_together_but_for_one_that_does_not_get_ready(
