@@ -32,7 +32,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from benchmarks import load, made_bundle
 from benchmarks.started import serving
-from benchmarks.telling import add_output, tell
+from benchmarks.telling import add_output, say, tell
 from pipelines.service_process import Started
 
 EVENTS_A_SECOND = 1000
@@ -56,7 +56,7 @@ def main() -> None:
                 folder.mkdir()
                 service = "serving.service:Fuseline"
                 with serving(service, told.workers, folder, bundle, FUSELINE_EVENTS_URL=url) as ours:
-                    rows.append({"store": name} | _measured(ours, url, told))
+                    rows.append({"store": name} | _measured(name, ours, url, told))
     report = {
         "rows": rows,
         "workers": told.workers,
@@ -86,7 +86,8 @@ def _own_schema(url: str | None) -> Iterator[str | None]:
         yield None
         return
     _execute(url, f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE", f"CREATE SCHEMA {SCHEMA}")
-    yield f"{url}?options=-csearch_path%3D{SCHEMA}"
+    own = make_url(url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+    yield own.render_as_string(hide_password=False)
     _execute(url, f"DROP SCHEMA {SCHEMA} CASCADE")
 
 
@@ -123,12 +124,13 @@ def _bodies(prefix: str, size: int) -> Iterator[bytes]:
         yield load.post("/v1/events", orjson.dumps(events))
 
 
-def _measured(ours: Started, url: str, told: argparse.Namespace) -> dict[str, Any]:
+def _measured(store: str, ours: Started, url: str, told: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     expected = 0
     for size in (1, 100):
         rates = []
         for round_ in range(told.rounds):
+            say(f"{store}: {size} a post, round {round_ + 1} of {told.rounds}")
             bodies = _bodies(f"closed-{size}-{round_}", size)
             posted = load.run(load.closed_loop(ours.port, bodies, seconds=told.seconds))
             if posted.errors:
@@ -138,16 +140,17 @@ def _measured(ours: Started, url: str, told: argparse.Namespace) -> dict[str, An
         found[f"events_per_s_{size}_a_post"] = round(statistics.median(rates))
     if (stored := _stored(url)) != expected:
         raise SystemExit(f"{stored} events are stored, {expected} were acknowledged")
-    return found | {"events_stored": stored} | _lists(ours, told)
+    return found | {"events_stored": stored} | _lists(store, ours, told)
 
 
-def _lists(ours: Started, told: argparse.Namespace) -> dict[str, Any]:
+def _lists(store: str, ours: Started, told: argparse.Namespace) -> dict[str, Any]:
     """Latency of lists alone, and while events are posted."""
     users = [load.post("/v1/recommend", json.dumps({"user_id": f"u{n:03d}"}).encode()) for n in range(4000)]
     saturated = load.run(load.closed_loop(ours.port, users, seconds=told.seconds))
     rate = saturated.rate / 3
     alone, beside = [], []
     for round_ in range(told.rounds):
+        say(f"{store}: lists alone and beside events, round {round_ + 1} of {told.rounds}")
         alone.append(load.run(load.open_loop(ours.port, users, rate=rate, seconds=told.seconds, seed=round_)))
         beside.append(load.run(_while_posting(ours.port, users, rate=rate, seconds=told.seconds, seed=round_)))
 
@@ -173,11 +176,12 @@ async def _while_posting(port: int, lists: Sequence[bytes], *, rate: float, seco
 
 
 def _print(report: dict[str, Any]) -> None:
+    rows = report["rows"]
     table = Table(title=f"{report['workers']} workers, {report['clients']} clients, {report['machine']}")
-    for name in report["rows"][0]:
-        table.add_column(name.replace("_", " "), justify="left" if name == "store" else "right")
-    for row in report["rows"]:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    for column in ("", *(row["store"] for row in rows)):
+        table.add_column(column, justify="right" if column else "left")
+    for name in (name for name in rows[0] if name != "store"):
+        table.add_row(name.replace("_", " "), *(f"{row[name]:,}" for row in rows))
     Console().print(table)
 
 

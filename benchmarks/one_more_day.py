@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.telling import add_output, tell
+from benchmarks.telling import add_output, say, tell
 from pipelines import champion
 from pipelines import params as parameters
 from pipelines.actions.runs import worktree
@@ -111,10 +110,10 @@ def _lay(folder: Path, checkout: Path) -> Path:
 def _made(folder: Path, laid: Path, name: str, home: Path, as_of: date) -> Made:
     path = folder / f"{name}.json"
     if not path.exists():
-        _say(f"{name}: a run as of {as_of}")
+        say(f"{name}: a run as of {as_of}")
         began = time.perf_counter()
         run = Run(home, f"{name}-{as_of}")
-        outcome = run_whole(run, laid, as_of=midnight(as_of), force=True, reason="benchmark", say=_say)
+        outcome = run_whole(run, laid, as_of=midnight(as_of), force=True, reason="benchmark", say=say)
         seconds = round(time.perf_counter() - began, 1)
         now = champion.read(home)
         assert now is not None  # noqa: S101 - it was forced
@@ -173,10 +172,6 @@ def _print(report: dict[str, Any]) -> None:
         means = ", ".join(f"{name} {value:.4f}" for name, value in found[METRIC].items())
         difference = f"{apart['mean_difference']:+.4f} ({apart['ci_low']:+.4f} to {apart['ci_high']:+.4f})"
         console.print(f"{surface}: {METRIC} {means}; difference {difference}, {found['users']} users")
-
-
-def _say(line: str) -> None:
-    print(f"{datetime.now().astimezone():%H:%M:%S} {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import load
+from benchmarks.telling import say
 
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Percentiles that are stated of each latency."""
@@ -45,6 +46,7 @@ def measured(targets: Sequence[Target], *, rounds: int, seconds: float, seed: in
     found: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
     for round_ in range(rounds):
         for target in targets if round_ % 2 == 0 else reversed(targets):
+            say(f"{target.name}, round {round_ + 1} of {rounds}")
             found[target.name].append(_round(target, seconds=seconds, seed=seed + round_))
     return [{"what": name} | _medians(those) for name, those in found.items()]
 

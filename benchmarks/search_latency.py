@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -33,7 +32,7 @@ from rich.table import Table
 from benchmarks import bm25_peers, composed_shop, load, rounds, search_bundle
 from benchmarks.search_bundle import Built
 from benchmarks.started import serving
-from benchmarks.telling import add_output, tell
+from benchmarks.telling import add_output, say, tell
 from pipelines import champion
 from pipelines import params as parameters
 from pipelines.bundle import Bundle
@@ -131,7 +130,7 @@ def measured(told: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """The whole run; ``scratch`` takes its files."""
     params = _params(told.encoder)
     products = composed_shop.products(composed_shop.real_products(), told.items, seed=told.seed)
-    built = search_bundle.build(products, scratch / "bundle", params, cache=told.cache, say=_say)
+    built = search_bundle.build(products, scratch / "bundle", params, cache=told.cache, say=say)
     asked = _asked(told, [one["title"] for one in products])
     return {
         "items": len(products),
@@ -170,7 +169,7 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
         serving("serving.service:Fuseline", told.workers, scratch, built.bundle) as ours,
         serving("benchmarks.empty_service:Empty", told.workers, scratch, built.bundle) as empty,
     ):
-        _say(f"warming up with the mix for {told.warm_up:.0f} seconds")
+        say(f"warming up with the mix for {told.warm_up:.0f} seconds")
         load.run(load.closed_loop(ours.port, mix, seconds=told.warm_up))
         mix.forget_counts()
         targets = [
@@ -178,7 +177,6 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
             rounds.Target(DISTINCT, ours.port, distinct),
             rounds.Target(MIX, ours.port, mix),
         ]
-        _say(f"{told.rounds} rounds of {2 * told.seconds:.0f} seconds an endpoint")
         rows = rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed)
         return {
             "rows": rows,
@@ -202,7 +200,7 @@ def _lexical(told: argparse.Namespace, built: Built, asked: Asked, folder: Path,
     queries = [list(dict.fromkeys(analyzer.terms(query))) for query in asked.distinct[:PEER_QUERIES]]
     folder.mkdir()
     bm25_peers.write(folder, legs, [terms for terms in queries if terms])
-    peers = bm25_peers.compared(folder, rounds=told.rounds, seconds=told.seconds, say=_say)
+    peers = bm25_peers.compared(folder, rounds=told.rounds, seconds=told.seconds, say=say)
     real = [not item.startswith(composed_shop.COMPOSED) for item in features.item_ids.ids()]
     return {
         "peers": peers,
@@ -210,10 +208,6 @@ def _lexical(told: argparse.Namespace, built: Built, asked: Asked, folder: Path,
         "catalogue": composed_shop.statistics(legs["everything"]),
         "of_it_real_products": composed_shop.statistics(compress(legs["everything"], real)),
     }
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How every benchmark tells what it found: a table for people, JSON for machines and for a file."""
+"""How every benchmark tells how far it is and what it found: a table for people, JSON for machines and for a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,3 +29,8 @@ def tell(report: Report, told: argparse.Namespace, show: Callable[[Report], Any]
         show(report)
     if told.out:
         write_json(told.out, report)
+
+
+def say(line: str) -> None:
+    """A line of progress with the time of day, beside what is found."""
+    print(f"{datetime.now().astimezone():%H:%M:%S} {line}", file=sys.stderr, flush=True)
