@@ -57,7 +57,8 @@ def _lists(name: str, surface: SurfaceEvidence, limits: GateParams) -> Iterator[
     Lists that are concentrated no more than what the same people bought do not amplify popularity, however evenly
     a weaker member spreads its lists.
     """
-    learned = best(surface, tuple(m for m in surface.members if m not in surface.baselines and m in surface.lists))
+    own = [m for m in surface.members if m not in surface.baselines and m in surface.lists]
+    learned = best(surface.members, own)
     if learned is None or FUSED not in surface.lists:
         return
     fused, member = surface.lists[FUSED], surface.lists[learned]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def against_baselines(evidence: Evidence, compared: Compared) -> Iterator[Reason
         return
     primary = next((name for name in PRIMARY if name in judged), next(iter(judged)))
     for name, surface in judged.items():
-        baseline = best(surface, surface.baselines)
+        baseline = best(surface.members, surface.baselines)
         if baseline is not None:
             yield _not_worse(name, baseline, surface, compared)
     yield from _beats_popularity(primary, judged[primary], compared)
@@ -145,9 +145,9 @@ def _observed(found: Difference, finding: Finding) -> str:
     return f"{found}{seen}"
 
 
-def best(surface: SurfaceEvidence, names: tuple[str, ...]) -> str | None:
-    """The one with the highest mean, the first of equals; None without any."""
-    return max(names, key=lambda name: mean(surface.members[name]), default=None)
+def best(members: Mapping[str, np.ndarray], names: Iterable[str]) -> str | None:
+    """The one of these with the highest mean of its values, the first of equals; None without any."""
+    return max(names, key=lambda name: mean(members[name]), default=None)
 
 
 def mean(values: np.ndarray) -> float:

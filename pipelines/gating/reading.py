@@ -28,6 +28,7 @@ from pipelines.gating.evidence import (
     SurfaceEvidence,
 )
 from pipelines.gating.pinning import audiences
+from pipelines.gating.quality import best
 from pipelines.model_registry import BASELINE_KINDS, PARTIAL_KINDS
 from pipelines.params import AllParams
 from pipelines.splitting import Instants
@@ -165,8 +166,7 @@ def rival_of_slices(kinds: Mapping[str, str], members: Mapping[str, np.ndarray])
     Returns:
         Its name; None without one.
     """
-    general = [member for member in members if kinds.get(member) in BASELINE_KINDS - PARTIAL_KINDS]
-    return max(general, key=lambda member: float(np.nanmean(members[member])), default=None)
+    return best(members, (member for member in members if kinds.get(member) in BASELINE_KINDS - PARTIAL_KINDS))
 
 
 def _slices(
