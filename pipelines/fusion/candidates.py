@@ -108,10 +108,9 @@ def standardised(scores: np.ndarray) -> np.ndarray:
 
 def scaled(scores: np.ndarray) -> np.ndarray:
     """Each column moved to 0 (its least, and no opinion) to 1 (its best), float32 ``[m, n]``."""
-    known = ~np.isnan(scores)
-    low = np.min(scores, axis=0, where=known, initial=np.inf)
-    high = np.max(scores, axis=0, where=known, initial=-np.inf)
-    spread = np.where(high > low, high - low, 1.0)
+    columns = np.ascontiguousarray(scores.T)  # along memory a reduction takes a fifth of the time
+    low, high = (ends.reduce(columns, axis=1, initial=np.nan)[:, None] for ends in (np.fmin, np.fmax))
+    apart = high > low
     with np.errstate(invalid="ignore"):
-        moved = np.where(known, np.where(high > low, (scores - low) / spread, 1.0), 0.0)
-    return moved.astype(np.float32)
+        moved = np.where(apart, (columns - low) / np.where(apart, high - low, 1.0), 1.0)
+    return np.ascontiguousarray(np.where(np.isnan(columns), 0.0, moved).T, np.float32)
