@@ -21,7 +21,7 @@ import numpy as np
 from pipelines.ranking import Filter
 from pipelines.recent import Recent
 
-IN_MEMORY = 3000
+IN_MEMORY = 5000
 """Orders that a process keeps, about 10 kB each."""
 
 SLOTS = 8192
