@@ -83,9 +83,9 @@ class Bm25(FittedModel):
         """Read what :meth:`save` wrote, memory-mapped; the two legs of an earlier version are added up."""
         about = read_json(folder / ABOUT)
         if "legs" in about:
-            legs = {name: _opened(folder / name) for name in about["legs"]}
-            return cls(about["n_items"], weighted_sum(legs, about["weights"]))
-        index = _opened(folder / INDEX) if about["index"] else None
+            index = weighted_sum({name: _opened(folder / name) for name in about["legs"]}, about["weights"])
+        else:
+            index = _opened(folder / INDEX) if about["index"] else None
         if index is not None:
             # lexical members hold the same terms; only other ways to ask need the set
             index.vocab_dict = {sys.intern(term): place for term, place in index.vocab_dict.items()}
@@ -136,8 +136,9 @@ def weighted_sum(legs: Mapping[str, Any], weights: Mapping[str, float]) -> Any |
         values.append(index.scores["data"] * np.float32(weights[name]))
     key, value = np.concatenate(keys), np.concatenate(values)
     order = np.argsort(key, kind="stable")
-    key, first = np.unique(key[order], return_index=True)
-    terms, items = np.divmod(key, n_items)
+    key = key[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    terms, items = np.divmod(key[first], n_items)
     made = copy(next(reversed(counted.values())))
     made.vocab_dict, made.unique_token_ids_set = vocabulary, set()
     made.scores = {

@@ -98,14 +98,14 @@ def test_a_worker_that_has_answered_holds_neither_pandas_nor_scipy(tmp_path: Pat
         "import sys\n"
         "from serving.service import Fuseline\n"
         "worker = Fuseline.inner()\n"
-        "held = [name in sys.modules for name in ('bm25s', 'pandas', 'scipy')]\n"
+        "held = [name in sys.modules for name in ('pyarrow', 'bm25s', 'pandas', 'scipy')]\n"
         "print(worker.runtime.served is not None, *held)\n"
         "worker.runtime.close()\n"
     )
     home = {"FUSELINE_BUNDLE": str(bundle), "FUSELINE_HOME": str(tmp_path)}
     environ = {**os.environ, "PYTHONPATH": str(ROOT), **home}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "True True False False", done.stderr
+    assert done.stdout.strip() == "True True True False False", done.stderr
 
 
 def test_workers_share_a_folder_for_orders_unless_one_is_named(tmp_path: Path) -> None:
