@@ -8,18 +8,22 @@ words, of its slips, negations or fusion is in them.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import Stemmer
 
+from pipelines.adapters import onnx_export
+from pipelines.adapters.encoder import TextEncoder
 from pipelines.evaluation import metrics, protocol
 from pipelines.evaluation.targets import Audience
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.model_api import Context, best
 from pipelines.models.bm25 import LEGS, Bm25, Bm25Config, of_terms
 from pipelines.search.documents import written
-from pipelines.search.encoding import QueryEncoder
+from pipelines.search.encoding import NetworkEncoder
 from pipelines.search.query import Query
 
 WORD = re.compile(r"(?u)\b\w\w+\b")
@@ -30,12 +34,11 @@ ROWS: dict[str, Bm25Config] = {
     "sum of the two": Bm25Config(name=1, everything=1),
 }
 MEANING = "MiniLM on brand + title, cosine"
+MAX_TOKENS = 64
 
 
-def measured(
-    features: FeatureState, audience: Audience, encoder: QueryEncoder | None
-) -> dict[str, dict[str, np.ndarray]]:
-    """Metrics of every query by row; the last row only with an encoder."""
+def measured(features: FeatureState, audience: Audience) -> dict[str, dict[str, np.ndarray]]:
+    """Metrics of every query by row."""
     stemmer = Stemmer.Stemmer("english")
 
     def terms(text: str) -> list[str]:
@@ -44,10 +47,17 @@ def measured(
 
     legs = {name: [terms(text) for text in written(features.catalog, fields)] for name, fields in LEGS.items()}
     scorers = {name: _by_words(of_terms(config, legs), terms) for name, config in ROWS.items()}
-    if encoder is not None:
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder = NetworkEncoder(_network(Path(scratch) / "network"))
         items = np.stack([encoder.encode(text) for text in written(features.catalog, LEGS["name"])])
         scorers[MEANING] = lambda query: items @ encoder.encode(query)
-    return {name: _scored(scorer, audience, features.n_items) for name, scorer in scorers.items()}
+        return {name: _scored(scorer, audience, features.n_items) for name, scorer in scorers.items()}
+
+
+def _network(into: Path) -> Path:
+    """all-MiniLM-L6-v2 as it is."""
+    encoder = TextEncoder("all-MiniLM-L6-v2", MAX_TOKENS, batch_size=1)
+    return onnx_export.write_exact(Path(encoder.source), into, max_tokens=MAX_TOKENS)
 
 
 def _by_words(index: Bm25, terms: Callable[[str], list[str]]) -> Callable[[str], np.ndarray]:

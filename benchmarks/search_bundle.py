@@ -7,6 +7,7 @@ catalogue and nothing else, with the settings of the checkout's ``params.yaml``.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.made_bundle import write_manifest
 from pipelines import model_registry, text_encoding
-from pipelines.adapters import onnx_export
+from pipelines.adapters import distiller
 from pipelines.adapters.encoder import TextEncoder
 from pipelines.contracts import CATALOG, DEFAULT_STRENGTH, INTERACTIONS, TARGET_ORDER, USERS, Surface
 from pipelines.errors import ArtifactError
@@ -28,9 +29,9 @@ from pipelines.features import history
 from pipelines.features.state import FeatureState
 from pipelines.fusion import learning
 from pipelines.model_api import TrainingData
-from pipelines.params import AllParams, TextParams
+from pipelines.params import AllParams
 from pipelines.search.encoding import ENCODER
-from pipelines.stages.encode_queries import PROBES
+from pipelines.stages import encode_queries
 from pipelines.text_encoding import TextVectors, VectorCache, item_text, text_key
 
 AS_OF = datetime(2022, 7, 1, tzinfo=UTC)
@@ -73,7 +74,7 @@ def build(
     shutil.rmtree(into, ignore_errors=True)
     built = Built(into)
     tables = _tables(into.with_name(f"{into.name}-tables"), products)
-    text = _encoded(products, params.text, into / ENCODER, cache, built)
+    text = _encoded(products, params, into / ENCODER, cache, built)
     say("features")
     with built.timed("features"):
         target, strengths, language = str(TARGET_ORDER[0]), dict(DEFAULT_STRENGTH), params.text.language
@@ -97,21 +98,24 @@ def _tables(folder: Path, products: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def _encoded(
-    products: Sequence[Mapping[str, Any]], settings: TextParams, into: Path, cache: Path, built: Built
+    products: Sequence[Mapping[str, Any]], params: AllParams, into: Path, cache: Path, built: Built
 ) -> TextVectors | None:
     """Vectors of the products' texts; the encoder of queries goes into the bundle."""
-    if settings.encoder is None:
+    if params.text.encoder is None:
         return None
-    encoder = TextEncoder(settings.encoder, settings.max_tokens, settings.batch_size)
-    texts = [text for one in products if (text := item_text(one["title"], one["brand"], one["category"]))]
+    encoder = TextEncoder(params.text.encoder, params.text.max_tokens, params.text.batch_size)
+    texts = [item_text(one["title"], one["brand"], one["category"]) for one in products]
     with built.timed("vectors, unless kept from an earlier run"):
-        vectors = text_encoding.encode(texts, VectorCache(cache / encoder.fingerprint()), encoder.fill)
-    if (reason := onnx_export.exportable(Path(encoder.source))) is not None:
-        raise ArtifactError(f"{settings.encoder} cannot encode queries", found=reason, do="name another --encoder")
-    probes = sorted(set(texts))[:: max(1, len(texts) // PROBES)]
-    known = vectors.lookup([text_key(text) for text in probes])
-    with built.timed("encoder of queries"):
-        onnx_export.export(Path(encoder.source), into, max_tokens=settings.max_tokens, probes=probes, vectors=known)
+        vectors = text_encoding.encode(filter(None, texts), VectorCache(cache / encoder.fingerprint()), encoder.fill)
+    titles, descriptions = ([one.get(name) for one in products] for name in ("title", "description"))
+    shop = distiller.Shop(titles, descriptions, vectors.lookup([text_key(text) for text in texts]))
+    with built.timed("encoder of queries"), tempfile.TemporaryDirectory() as aside:
+        made, report = encode_queries.made(shop, texts, params, Path(aside), caches=cache)
+        if made is None:
+            raise ArtifactError(
+                f"{params.text.encoder} cannot encode queries", found=report["reason"], do="name another --encoder"
+            )
+        shutil.copytree(made, into)
     built.weigh("encoder of queries", into)
     return vectors
 

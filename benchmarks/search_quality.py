@@ -76,7 +76,7 @@ def measured(artifacts: Path, *, typos: bool, plain: bool = False) -> dict[str, 
         for fused in (ZERO_SHOT, SUPERVISED)
     }
     if plain:
-        rows = plain_search.measured(bundle.features, audience, bundle.encoder)
+        rows = plain_search.measured(bundle.features, audience)
         report["systems"] |= {name: _means(one) for name, one in rows.items()}
     if typos:
         draw = random.Random(SEED)  # noqa: S311 - a benchmark

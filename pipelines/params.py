@@ -123,6 +123,16 @@ class TuningParams(Params):
     min_queries: int = Field(30, ge=2, description="fewer labelled queries prove nothing, and nothing is tuned")
 
 
+class DistillationParams(Params):
+    """How vectors of words are learned from the encoder of queries, and when they take its place."""
+
+    enabled: bool = True
+    phrases: int = Field(100_000, ge=1, description="of the catalogue's texts, of more a draw; a tenth is held out")
+    words: int = Field(30_000, ge=0, description="of the vocabulary, the frequent ones: what no text has")
+    min_phrases: int = Field(5_000, ge=1, description="fewer to learn from teach too little")
+    margin: float = Field(0.02, ge=0, description="share of nDCG@10, in finding products, that may be lost")
+
+
 class TextParams(Params):
     """The pretrained encoder of item texts; None (or the word ``none``) switches it off."""
 
@@ -130,6 +140,7 @@ class TextParams(Params):
     max_tokens: int = Field(64, ge=8, le=512)
     batch_size: int = Field(32, ge=1)
     language: str | None = Field("english", description="of texts in Latin script, for stemming; Snowball's name")
+    distillation: DistillationParams = DistillationParams()
     tuning: TuningParams = TuningParams()
 
     @field_validator("encoder")

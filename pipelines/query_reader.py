@@ -60,6 +60,8 @@ class QueryReader:
         negation = self._negation(plain)
         meant = plain if negation is None else negation.meant
         vector = self._encoder.encode(meant) if self._encoder is not None and meant else None
+        if vector is not None and not vector.any():  # no word of it has a vector
+            vector = None
         return Query(plain, self._terms(plain), vector, rewritten, *self._names.named_in(meant), negation=negation)
 
     def _negation(self, plain: str) -> Negation | None:

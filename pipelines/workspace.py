@@ -52,6 +52,11 @@ class Workspace:
         return self.root / "query_encoder" / "encoder"
 
     @property
+    def distillation(self) -> Path:
+        """What the encoder of queries was compared with, and what came of it."""
+        return self.root / "distillation" / "report.json"
+
+    @property
     def split(self) -> Path:
         """Folder of instants, tables cut at t2 and t3, and targets."""
         return self.root / "split"

@@ -36,7 +36,7 @@ import numpy as np
 
 from pipelines.adapters import onnx_export
 from pipelines.errors import ArtifactError, FuselineError, ParamsError
-from pipelines.search.encoding import QueryEncoder
+from pipelines.search.encoding import NetworkEncoder
 from pipelines.storage import file_sha256, value_sha256
 from pipelines.text_encoding import VectorCache
 
@@ -230,7 +230,7 @@ def _engine(order: dict[str, Any]) -> Iterator[Callable[[list[str]], np.ndarray]
         return
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as threads:
         folder = onnx_export.write_exact(Path(order["source"]), Path(scratch) / "e", max_tokens=order["max_tokens"])
-        encoder = QueryEncoder(folder)
+        encoder = NetworkEncoder(folder)
         yield lambda texts: np.stack(list(threads.map(encoder.encode, texts)))
 
 

@@ -22,7 +22,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipelines.errors import ArtifactError
-from pipelines.search.encoding import ABOUT, DOWN, MODEL, TOKENIZER, UP, Additions, QueryEncoder
+from pipelines.search.encoding import ABOUT, DOWN, MODEL, TOKENIZER, UP, Additions, NetworkEncoder
 from pipelines.storage import read_json, replacing_folder, write_json
 
 OPSET, IR = 20, 10
@@ -42,6 +42,19 @@ def exportable(source: Path) -> str | None:
     if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
         return f"an encoder of type {config.get('model_type')!r} cannot be exported"
     return None if config.get("hidden_act") == "gelu" else f"no export of the activation {config.get('hidden_act')!r}"
+
+
+def word_embeddings(source: Path) -> np.ndarray:
+    """What the network of an exportable folder reads a token as, before it has seen its neighbours; ``[v, d]``."""
+    from safetensors.numpy import load_file
+
+    found: np.ndarray = _weights(load_file(source / WEIGHTS))["embeddings.word_embeddings.weight"]
+    return np.asarray(found, np.float32)
+
+
+def _weights(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights by the names of ``BertModel``, whatever model it is part of."""
+    return {name.removeprefix("bert."): values for name, values in stored.items()}
 
 
 def export(
@@ -103,7 +116,7 @@ def write_exact(source: Path, into: Path, *, max_tokens: int, additions: Additio
 
 def least_cosine(folder: Path, probes: list[str], vectors: np.ndarray, additions: Additions | None = None) -> float:
     """The least cosine between what an exported encoder gives for texts and their vectors; 1 without texts."""
-    encoder = QueryEncoder(folder, additions)
+    encoder = NetworkEncoder(folder, additions)
     known = np.asarray(vectors, np.float32)
     cosines = [float(encoder.encode(text) @ vector) for text, vector in zip(probes, known, strict=True)]
     return min(cosines, default=1.0)
@@ -158,7 +171,7 @@ def graph(source: Path, additions: Additions | None = None) -> onnx.ModelProto:
     from safetensors.numpy import load_file
 
     config = read_json(source / CONFIG)
-    weights = {name.removeprefix("bert."): values for name, values in load_file(source / WEIGHTS).items()}
+    weights = _weights(load_file(source / WEIGHTS))
     width, heads, epsilon = config["hidden_size"], config["num_attention_heads"], config["layer_norm_eps"]
     build = _Builder(weights)
     words = build.constant("words", weights["embeddings.word_embeddings.weight"])

@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 GIVEN = ("canonical", "ingest", "snapshot")
 """Outputs that come before any recipe: the data."""
 FROM_THE_CANDIDATE = {"data": ("path", "as_of"), "split": ("holdout_days", "grid_anchor")}
-TUNED = {"tuned_text": ("tune",)}
+BUILDS_ON = {"tuned_text": ("tune",), "query_tower": ("encode_queries",)}
 """Steps that a kind builds on beside the features."""
 ERROR_LINES = 3
 
@@ -73,19 +73,19 @@ def steps(values: Mapping[str, Any]) -> dict[str, Step]:
     """The stages that these parameters ask for; parameters that this version understands get their defaults."""
     with suppress(ParamsError):
         values = parse(dict(values)).model_dump(mode="json")
-    seed, members = values["seed"], values["models"]
+    seed, members, text = values["seed"], values["models"], values.get("text")
     train = {name: f"train@{name}" for name in members}
     found = [
         _step("split", [values.get("split"), seed], (), ("split",)),
-        _step("encode", _without(values.get("text"), "tuning"), ("split",), ("text",)),
-        _step("encode_queries", _without(values.get("text"), "tuning"), ("encode",), ("query_encoder",)),
+        _step("encode", _without(text, "tuning", "distillation"), ("split",), ("text",)),
+        _step("encode_queries", [_without(text, "tuning"), seed], ("encode",), ("query_encoder", "distillation")),
         _step("features", seed, ("encode", "split"), ("features",)),
-        _step("tune", [values.get("text"), seed], ("features",), ("tuned",)),
+        _step("tune", [text, seed], ("features", "encode_queries"), ("tuned",)),
         *(
             _step(
                 "train",
                 [entry, seed],
-                ("features", *TUNED.get(entry["kind"], ())),
+                ("features", *BUILDS_ON.get(entry["kind"], ())),
                 (f"members/{name}",),
                 member=name,
                 kind=entry["kind"],
@@ -99,8 +99,8 @@ def steps(values: Mapping[str, Any]) -> dict[str, Step]:
     return {step.name: step for step in found}
 
 
-def _without(section: Any, name: str) -> Any:
-    return {key: value for key, value in section.items() if key != name} if isinstance(section, dict) else section
+def _without(section: Any, *names: str) -> Any:
+    return {key: value for key, value in section.items() if key not in names} if isinstance(section, dict) else section
 
 
 def _step(

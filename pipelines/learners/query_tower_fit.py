@@ -48,7 +48,8 @@ def learn(
         parent = None
     given = prepare(config, features, rng=rng, parent=parent, parent_features=parent_features)
     found = searches(config, features)
-    encoder = QueryEncoder(features.encoder)
+    encoder = QueryEncoder.load(features.encoder)
+    assert encoder is not None  # noqa: S101 - the kind refuses without
     width = features.text.shape[1]
     model = QueryTower(_start(given, width, parent, rng), given.frozen.text, given.frozen.price)
     if found.queries:  # those of years ago weigh nothing

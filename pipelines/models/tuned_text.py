@@ -19,7 +19,7 @@ from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.meaning import ItemTexts, Meaning
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
-from pipelines.search.encoding import ENCODER, Additions, QueryEncoder
+from pipelines.search.encoding import ENCODER, Additions, NetworkEncoder
 from pipelines.storage import read_json, write_json
 from pipelines.tuning import saved
 
@@ -55,7 +55,7 @@ class TunedText(Meaning):
         self._folder = encoder
         self._versions = dict(versions)
         self._config = config
-        self._encode = _encoding(QueryEncoder(encoder, versions[saved.ALL]))
+        self._encode = _encoding(NetworkEncoder(encoder, versions[saved.ALL]))
         self._judging: dict[int, TunedText] = {}
 
     def asked(self, context: Context) -> np.ndarray | None:
@@ -70,7 +70,7 @@ class TunedText(Meaning):
             return self
         if fold not in self._judging:
             found = copy(self)
-            found._encode = _encoding(QueryEncoder(self._folder, self._versions[str(fold)]))  # noqa: SLF001 - own kind
+            found._encode = _encoding(NetworkEncoder(self._folder, self._versions[str(fold)]))  # noqa: SLF001 - own kind
             self._judging[fold] = found
         return self._judging[fold]
 
@@ -89,7 +89,7 @@ class TunedText(Meaning):
         return cls(ItemTexts.load(folder), tuned / ENCODER, saved.read(tuned), config)
 
 
-def _encoding(encoder: QueryEncoder) -> Callable[[str], np.ndarray]:
+def _encoding(encoder: NetworkEncoder) -> Callable[[str], np.ndarray]:
     """Its vectors; those of recent queries are kept, as the reader of queries keeps those of the untuned encoder."""
     return functools.lru_cache(KEPT_VECTORS)(encoder.encode)
 

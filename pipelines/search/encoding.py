@@ -1,71 +1,102 @@
-"""Vectors of queries by the encoder of the item texts, without TensorFlow: its graph in ONNX.
+"""Vectors of queries as the encoder of the item texts has them, without TensorFlow: by its network, or by word.
 
 ::
 
-    model.onnx       token ids int64 [b, t], positions int64 [t] -> unit vectors float32 [b, d]
-    tokenizer.json   the model's own
-    about.json       max_tokens, precision
+    tokenizer.json              the model's own, in both
+    about.json                  max_tokens, precision
 
-A graph may have further inputs, :data:`Additions`: low-rank changes of its weights.
+    model.onnx                  the network: token ids int64 [b, t], positions int64 [t] -> unit vectors float32 [b, d]
+
+    codes.npy, scales.npy       or a vector a token of the vocabulary, in bytes, [v, d] and [v] (``rounded_vectors``)
+
+A network may have further inputs, :data:`Additions`: low-rank changes of its weights. Vectors by word are what
+:mod:`pipelines.distillation` made of a network.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from pipelines.errors import ArtifactError
+from pipelines.rounded_vectors import RoundedVectors
 from pipelines.storage import read_json
 
 ENCODER = "encoder"
 """Name of the folder, beside the item texts' vectors and in a bundle whose members search."""
 
 MODEL, TOKENIZER, ABOUT = "model.onnx", "tokenizer.json", "about.json"
+CODES, SCALES = "codes.npy", "scales.npy"
 DOWN, UP = "down", "up"
 Additions = Mapping[str, np.ndarray]
 """``down`` float32 ``[p, d, heads · r]`` and ``up`` float32 ``[p, r, d / heads]``: what is added to product p of the
 network; query and value of every layer's attention in turn, of rank r in each head."""
 
 
-class QueryEncoder:
-    """Thread-safe; the session is opened at the first query, in whatever process asks. Keeps no vector: callers do."""
+class QueryEncoder(ABC):
+    """Thread-safe; files are opened at the first query, in whatever process asks. Keeps no vector: callers do."""
 
-    def __init__(self, folder: Path, additions: Additions | None = None) -> None:
+    FILES: ClassVar[tuple[str, ...]]
+    """What the folder holds beside ``about.json``."""
+
+    def __init__(self, folder: Path) -> None:
         """Name the files.
 
         Args:
-            folder: what ``pipelines.adapters.onnx_export`` wrote.
-            additions: for a graph that takes them.
+            folder: of one encoder.
 
         Raises:
             ArtifactError: when it is missing or incomplete.
         """
-        for name in (MODEL, TOKENIZER):
+        for name in self.FILES:
             if not (folder / name).is_file():
-                raise ArtifactError(f"{folder} lacks {name}", do="run `dvc repro encode`")
-        self._folder = folder
-        self._additions = dict(additions or {})
+                raise ArtifactError(f"{folder} lacks {name}", do="run `dvc repro encode_queries`")
+        self.folder = folder
         self._about: dict[str, Any] = read_json(folder / ABOUT)
         self._lock = threading.Lock()
 
-    @classmethod
-    def load(cls, folder: Path) -> Self | None:
-        """The encoder in a folder; None where there is no such folder."""
-        return cls(folder) if folder.is_dir() else None
+    @staticmethod
+    def load(folder: Path) -> QueryEncoder | None:
+        """The encoder in a folder, of whichever kind; None where there is no such folder."""
+        if not folder.is_dir():
+            return None
+        return WordEncoder(folder) if (folder / CODES).is_file() else NetworkEncoder(folder)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer texts are cut."""
+        return int(self._about["max_tokens"])
 
     @functools.cached_property
-    def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer  # with the first query: a bundle that does not search needs neither library
+    def tokenizer(self) -> Any:
+        """The model's own, without padding."""
+        from tokenizers import Tokenizer  # with the first query: a bundle that does not search needs no library
 
-        tokenizer = Tokenizer.from_file(str(self._folder / TOKENIZER))
+        tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
         tokenizer.no_padding()
-        tokenizer.enable_truncation(int(self._about["max_tokens"]))
+        tokenizer.enable_truncation(self.max_tokens)
         return tokenizer
+
+    @abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Unit vector of a text, float32 ``[d]``; the same text gives the same bits."""
+
+
+class NetworkEncoder(QueryEncoder):
+    """The network itself, by ONNX Runtime; ``pipelines.adapters.onnx_export`` writes it."""
+
+    FILES = (MODEL, TOKENIZER)
+
+    def __init__(self, folder: Path, additions: Additions | None = None) -> None:
+        """As :class:`QueryEncoder`; ``additions`` for a network that takes them."""
+        super().__init__(folder)
+        self._additions = dict(additions or {})
 
     @functools.cached_property
     def _session(self) -> Any:
@@ -74,16 +105,36 @@ class QueryEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a query is a millisecond; other requests want the other cores
         options.log_severity_level = 3
-        path = str(self._folder / MODEL)
+        path = str(self.folder / MODEL)
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def encode(self, text: str) -> np.ndarray:
-        """Unit vector of a text, float32 ``[d]``; the same text gives the same bits.
+        """As :class:`QueryEncoder`.
 
         One text a call: the shape of a batch would change the last bits, and so would its neighbours.
         """
         with self._lock:
-            tokenizer, session = self._tokenizer, self._session
+            tokenizer, session = self.tokenizer, self._session
         ids = np.array([tokenizer.encode(text).ids], np.int64)
         vector: np.ndarray = session.run(None, {"ids": ids, "at": np.arange(ids.shape[1]), **self._additions})[0][0]
+        return vector
+
+
+class WordEncoder(QueryEncoder):
+    """Sum of a vector a token, scaled to unit length: the order of words is gone, and nearly all of the work."""
+
+    FILES = (CODES, SCALES, TOKENIZER)
+
+    @functools.cached_property
+    def _words(self) -> RoundedVectors:
+        return RoundedVectors.load(self.folder)
+
+    def encode(self, text: str) -> np.ndarray:
+        """As :class:`QueryEncoder`; zeros for a text of whose tokens none has a vector."""
+        with self._lock:
+            tokenizer, words = self.tokenizer, self._words
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        total = np.nan_to_num(words.scales[ids]) @ words.codes[ids].astype(np.float32)
+        length = np.linalg.norm(total)
+        vector: np.ndarray = total / length if length else total
         return vector

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pipelines import params, text_encoding
-from pipelines.adapters import onnx_export
+import pyarrow.parquet as pq
+
+from pipelines import params as parameters
+from pipelines import text_encoding
+from pipelines.adapters import distiller, onnx_export
 from pipelines.adapters.encoder import TextEncoder
+from pipelines.params import AllParams
 from pipelines.search.encoding import ENCODER
 from pipelines.stages.running import arguments, run
 from pipelines.storage import replacing_folder, write_json
-from pipelines.text_encoding import text_key, texts_of
+from pipelines.text_encoding import item_text, text_key
 from pipelines.workspace import Workspace
 
 PROBES = 100
@@ -20,35 +27,79 @@ PROBES = 100
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write ``query_encoder/``: the exported encoder, or why queries cannot be encoded."""
+    """Write ``query_encoder/``: the encoder, or why queries cannot be encoded; and how it was chosen."""
     given = arguments("Export the encoder of queries into artifacts/query_encoder.", argv)
-    work = Workspace(given.artifacts)
-    settings = params.load(given.params).text
-    if settings.encoder is None:
-        _write(work, None, "text.encoder is null")
+    work, params = Workspace(given.artifacts), parameters.load(given.params)
+    if params.text.encoder is None:
+        _write(work, None, "text.encoder is null", {"reason": "text.encoder is null"})
         return
-    source = Path(TextEncoder(settings.encoder, settings.max_tokens, settings.batch_size).source)
-    if (reason := onnx_export.exportable(source)) is not None:
-        _write(work, None, reason)
-        return
-    vectors, texts = text_encoding.load(work.text(served=False)), sorted(set(texts_of(work.history)))
-    assert vectors is not None  # noqa: S101 - there is an encoder
-    probes = texts[:: max(1, len(texts) // PROBES)]
-    known = vectors.lookup([text_key(text) for text in probes])
+    shop, texts = _shop(work)
     with tempfile.TemporaryDirectory() as aside:
-        made = Path(aside) / ENCODER
-        found = onnx_export.export(source, made, max_tokens=settings.max_tokens, probes=probes, vectors=known)
-        _write(work, made, None)
+        caches = Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache"
+        encoder, report = made(shop, texts, params, Path(aside), caches=caches)
+        _write(work, encoder, report["reason"] if encoder is None else None, report)
+
+
+def made(
+    shop: distiller.Shop, texts: Sequence[str], params: AllParams, aside: Path, *, caches: Path
+) -> tuple[Path | None, dict[str, Any]]:
+    """The encoder of queries for a shop.
+
+    Args:
+        shop: the items that are searched.
+        texts: what of each is encoded, by code; empty for an item without text.
+        params: with an encoder.
+        aside: an empty folder to work in.
+        caches: folder of the caches of text vectors.
+
+    Returns:
+        Its folder, None where queries cannot be encoded; and what was compared, with the ``reason`` why the network
+        serves, or nothing does.
+    """
+    encoder = TextEncoder(params.text.encoder or "", params.text.max_tokens, params.text.batch_size)
+    source = Path(encoder.source)
+    if (reason := onnx_export.exportable(source)) is not None:
+        return None, {"reason": reason}
+    rows = {text: row for row, text in enumerate(texts) if text}
+    probes = sorted(rows)[:: max(1, len(rows) // PROBES)]
+    vectors = shop.vectors[[rows[text] for text in probes]]
+    network, words = aside / "network" / ENCODER, aside / "words" / ENCODER
+    found = onnx_export.export(source, network, max_tokens=params.text.max_tokens, probes=probes, vectors=vectors)
     print(f"encoder of queries: {found['precision']}, cosine with item vectors at least {found['least_cosine']}")
+    settings = params.text.distillation
+    if not settings.enabled:
+        return network, {"reason": "text.distillation.enabled is false"}
+    report = distiller.distil(source, network, words, shop, settings, caches=caches, seed=params.seed)
+    if (reason := report["reason"]) is not None:
+        print(f"queries are encoded by the network: {reason}")
+        return network, report
+    reached, ms = report["ndcg@10"], report["ms"]
+    print(
+        f"queries are encoded by word: products are found at nDCG@10 {reached['words']} (by the network "
+        f"{reached['network']}), in {ms['words']} ms ({ms['network']})"
+    )
+    return words, report
 
 
-def _write(work: Workspace, made: Path | None, reason: str | None) -> None:
+def _shop(work: Workspace) -> tuple[distiller.Shop, list[str]]:
+    """The items known at t2, and the text of each that is encoded."""
+    rows = pq.read_table(work.history / "catalog.parquet", columns=["title", "brand", "category", "description"])
+    titles, brands, categories, descriptions = (column.to_pylist() for column in rows.columns)
+    texts = [item_text(*row) for row in zip(titles, brands, categories, strict=True)]
+    vectors = text_encoding.load(work.text(served=False))
+    assert vectors is not None  # noqa: S101 - there is an encoder
+    return distiller.Shop(titles, descriptions, vectors.lookup([text_key(text) for text in texts])), texts
+
+
+def _write(work: Workspace, made: Path | None, reason: str | None, report: dict[str, Any]) -> None:
     if reason is not None:
         print(f"queries cannot be encoded while serving: {reason}")
     with replacing_folder(work.query_encoder.parent) as folder:
         if made is not None:
             shutil.copytree(made, folder / work.query_encoder.name)
         write_json(folder / "about.json", {"reason": reason})
+    work.distillation.parent.mkdir(parents=True, exist_ok=True)
+    write_json(work.distillation, report)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.adapters import onnx_export
 from pipelines.errors import ArtifactError
-from pipelines.search.encoding import MODEL, QueryEncoder
+from pipelines.search.encoding import MODEL, NetworkEncoder, QueryEncoder
 from pipelines.storage import read_json
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "shoe", "mug", "tea", "for", "the")
@@ -114,7 +114,7 @@ def test_the_exported_graph_computes_what_the_paper_says(source: Path, tmp_path:
     for file in (tmp_path / "encoder").iterdir():
         (tmp_path / "exact" / file.name).write_bytes(file.read_bytes())
     onnx.save(onnx_export.graph(source), tmp_path / "exact" / MODEL)
-    exact = QueryEncoder(tmp_path / "exact")
+    exact = NetworkEncoder(tmp_path / "exact")
     for text, vector in zip(TEXTS, wanted, strict=True):
         np.testing.assert_allclose(exact.encode(text), vector, atol=2e-6)
 
@@ -152,7 +152,7 @@ def test_additions_do_what_the_sum_of_the_weights_does(source: Path, tmp_path: P
     about = onnx_export.export(source, into, max_tokens=LENGTH, probes=TEXTS, vectors=wanted, additions=additions)
     assert about["least_cosine"] > 0.95
     exact = onnx_export.write_exact(source, tmp_path / "exact", max_tokens=LENGTH, additions=additions)
-    found = np.stack([QueryEncoder(exact, additions).encode(text) for text in TEXTS])
+    found = np.stack([NetworkEncoder(exact, additions).encode(text) for text in TEXTS])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_additions_of_nothing_change_nothing(source: Path, tmp_path: Path) -> No
     none = {name: 0 * values for name, values in drawn_additions().items()}
     exact = onnx_export.write_exact(source, tmp_path / "exact", max_tokens=LENGTH, additions=none)
     for text in TEXTS:
-        vector = QueryEncoder(exact, none).encode(text)
+        vector = NetworkEncoder(exact, none).encode(text)
         np.testing.assert_allclose(vector, by_hand(source, ids_of(text)), atol=2e-6)
 
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_exported_says_why(source: Path, tmp_path: Path) -> None:
 def test_the_same_query_gives_the_same_bits_whatever_was_asked_between(source: Path, tmp_path: Path) -> None:
     wanted = np.stack([by_hand(source, ids_of(text)) for text in TEXTS])
     onnx_export.export(source, tmp_path / "encoder", max_tokens=LENGTH, probes=TEXTS, vectors=wanted)
-    first, second = (QueryEncoder(tmp_path / "encoder") for _ in range(2))
+    first, second = (NetworkEncoder(tmp_path / "encoder") for _ in range(2))
     alone = first.encode("red shoe")
     for text in TEXTS[1:]:
         second.encode(text)
@@ -203,4 +203,4 @@ def test_the_same_query_gives_the_same_bits_whatever_was_asked_between(source: P
 def test_an_incomplete_folder_is_named(tmp_path: Path) -> None:
     assert QueryEncoder.load(tmp_path / "nowhere") is None
     with pytest.raises(ArtifactError, match=r"lacks model\.onnx"):
-        QueryEncoder(tmp_path)
+        NetworkEncoder(tmp_path)

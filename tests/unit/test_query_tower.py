@@ -23,7 +23,7 @@ from pipelines.learners.query_tower_examples import MOST_OF_ONE, HardNegatives, 
 from pipelines.learners.two_tower_examples import Bags
 from pipelines.model_api import Context, TrainingData
 from pipelines.models.query_tower import KIND, QueryTower, QueryTowerConfig, fit
-from pipelines.search.encoding import ENCODER, QueryEncoder
+from pipelines.search.encoding import ENCODER, NetworkEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
 from tests.conformance import encoders, worlds
@@ -62,7 +62,7 @@ def shop(folder: Path, rows: Sequence[dict[str, object]]) -> FeatureState:
     source = encoders.tiny_bert(folder / "source", words, width=WIDTH)
     encoder = onnx_export.write_exact(source, folder / ENCODER, max_tokens=encoders.LENGTH)
     titles = [str(one["title"]) for one in products()]
-    text = np.stack([QueryEncoder(encoder).encode(title) for title in titles]).astype(np.float16)
+    text = np.stack([NetworkEncoder(encoder).encode(title) for title in titles]).astype(np.float16)
     return replace(state, text=text, encoder=encoder)
 
 
@@ -93,7 +93,7 @@ def fitted(world: FeatureState) -> QueryTower:
 
 def asked(features: FeatureState, text: str, who: UserHistory | None = None) -> Context:
     assert features.encoder is not None
-    vector = QueryEncoder(features.encoder).encode(text)
+    vector = NetworkEncoder(features.encoder).encode(text)
     return Context(UserHistory.empty() if who is None else who, "search", Query(text, tuple(text.split()), vector))
 
 

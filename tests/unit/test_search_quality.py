@@ -39,10 +39,10 @@ def test_the_zero_shot_track_is_answered_by_what_no_judgment_has_touched() -> No
     assert np.all(unlearned(taught).features.items["price"] == taught.features.items["price"])
 
 
-def test_plain_rows_find_what_is_called_so_and_leave_meaning_out_without_an_encoder(tmp_path: Path) -> None:
+def test_plain_rows_find_what_is_called_so(tmp_path: Path) -> None:
     products = [worlds.product(item, title=title) for item, title in (("a", "Tea cup"), ("b", "Red shoes"))]
     features = worlds.state(worlds.write(tmp_path, [], products))
     audience = queries(features, [LabelledQuery("the shoe", {"b": 1.0}, {}), LabelledQuery("TEA cups", {"a": 1.0}, {})])
-    found = plain_search.measured(features, audience, None)
-    assert set(found) == set(plain_search.ROWS)
+    found = plain_search.measured(features, audience)
+    assert set(found) == {*plain_search.ROWS, plain_search.MEANING}
     assert all(one["ndcg@10"].tolist() == [1.0, 1.0] for one in found.values())

@@ -197,7 +197,7 @@ def test_a_new_product_changes_no_file_that_is_as_of_t2(tmp_path: Path, monkeypa
         for tables, titles in ((work.history, ["red mug", "mug"]), (work.current, now)):
             tables.mkdir(parents=True, exist_ok=True)
             nothing = pa.nulls(len(titles), pa.string())
-            table = pa.table({"title": titles, "brand": nothing, "category": nothing})
+            table = pa.table({"title": titles, "brand": nothing, "category": nothing, "description": nothing})
             pq.write_table(table, tables / "catalog.parquet")
         for one in (stage, encode_queries):
             one.main(["--params", str(settings), "--artifacts", str(work.root)])

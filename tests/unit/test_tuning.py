@@ -17,7 +17,7 @@ from pipelines.features.state import FeatureState
 from pipelines.meaning import ItemTexts
 from pipelines.model_api import Context
 from pipelines.models import tuned_text
-from pipelines.search.encoding import QueryEncoder
+from pipelines.search.encoding import NetworkEncoder
 from pipelines.search.labels import FOLDS, fold_of
 from pipelines.search.query import Query
 from pipelines.stages import tune as stage
@@ -87,7 +87,7 @@ def pretending(learned: Callable[[Work], dict[str, np.ndarray]], seen: list[Work
         folder = onnx_export.write_exact(
             work.source, scratch / str(len(seen)), max_tokens=work.max_tokens, additions=additions
         )
-        encoder = QueryEncoder(folder, additions)
+        encoder = NetworkEncoder(folder, additions)
         vectors = np.stack([encoder.encode(text) for text in work.asked])
         return dict.fromkeys(work.names(), Version(additions["down"], additions["up"], vectors))
 
@@ -250,7 +250,7 @@ def test_a_part_of_the_queries_is_answered_by_its_own_version(tmp_path: Path) ->
     fitted = tuned_text.TunedText(texts, folder, versions, tuned_text.TunedTextConfig())
     context = Context(features.history(-1), "search", Query("titl b3", ("titl", "b3")))
     for fold, name in ((0, "0"), (1, saved.ALL)):
-        wanted = texts.vectors.products(QueryEncoder(folder, versions[name]).encode("titl b3"))
+        wanted = texts.vectors.products(NetworkEncoder(folder, versions[name]).encode("titl b3"))
         np.testing.assert_array_equal(fitted.judging(fold).score_all(context), wanted)
 
 
