@@ -336,6 +336,8 @@ class Bundle:
         if self._speechless(context):
             return *nothing, "unknown_user" if context.query is None else "empty_query"
         depth = max(self.fusion[surface].depth, wanted)
+        if allowed is not None and allowed.all():
+            allowed = None  # members have less to look up
         candidates = gather(members, context, depth=depth, allowed=allowed)
         scores = self._score(candidates, surface)
         order = ordered(scores, candidates.codes)

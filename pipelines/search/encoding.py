@@ -127,14 +127,15 @@ class WordEncoder(QueryEncoder):
 
     @functools.cached_property
     def _words(self) -> RoundedVectors:
-        return RoundedVectors.load(self.folder)
+        words = RoundedVectors.load(self.folder)
+        return words._replace(scales=np.nan_to_num(words.scales))  # a token without a vector adds nothing
 
     def encode(self, text: str) -> np.ndarray:
         """As :class:`QueryEncoder`; zeros for a text of whose tokens none has a vector."""
         with self._lock:
             tokenizer, words = self.tokenizer, self._words
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        total = np.nan_to_num(words.scales[ids]) @ words.codes[ids].astype(np.float32)
-        length = np.linalg.norm(total)
+        total = words.scales.take(ids) @ words.codes.take(ids, axis=0).astype(np.float32)
+        length = np.sqrt(total @ total)
         vector: np.ndarray = total / length if length else total
         return vector
