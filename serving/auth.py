@@ -11,6 +11,7 @@ in the header ``X-API-Key``. ``printf %s "$KEY" | sha256sum`` makes the digest.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -128,6 +129,7 @@ def check(keys: Keys | None, role: Role, *, key: str | None, server: str | None,
         raise Problem(403, f"this key has not the role {role}", field=HEADER)
 
 
+@functools.lru_cache(256)  # every request asks, nearly always for the same
 def is_loopback(host: str | None) -> bool:
     """Whether an address or name can only mean this machine."""
     if host is None or host == "localhost":
