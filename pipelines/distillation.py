@@ -151,24 +151,25 @@ def fitted(tokens: Sequence[Sequence[int]], vectors: np.ndarray, embeddings: np.
     from scipy import sparse  # for whoever learns; who serves does without
 
     lengths = np.array([len(ids) for ids in tokens])
-    rows, columns = np.repeat(np.arange(len(tokens)), lengths), np.concatenate([np.asarray(ids) for ids in tokens])
-    share = (lengths**-0.5).astype(np.float32)[rows]
-    counts = sparse.csr_matrix((share, (rows, columns)), shape=(len(tokens), len(embeddings)))
-    back, known = counts.T.tocsr(), counts @ embeddings
+    used, columns = np.unique(np.concatenate([np.asarray(ids) for ids in tokens]), return_inverse=True)
+    share = (lengths**-0.5).astype(np.float32)
+    where = np.repeat(np.arange(len(tokens)), lengths), columns
+    counts = sparse.csr_matrix((np.repeat(share, lengths), where), shape=(len(tokens), len(used)))
+    back, known = counts.T.tocsr(), counts @ embeddings[used]
     moments = (known.T @ known).astype(np.float64) + RIDGE * np.eye(embeddings.shape[1])
     target = np.asarray(vectors, np.float32)
     scales = np.ones((len(target), 1), np.float32)
-    own = np.zeros((len(embeddings), target.shape[1]), np.float32)
-    mapped = own
+    own = np.zeros((len(used), target.shape[1]), np.float32)  # of a token that no text has it stays 0
+    mapping = np.zeros((embeddings.shape[1], target.shape[1]), np.float32)
     for _ in range(ROUNDS):
         wanted = scales * target
         mapping = np.linalg.solve(moments, (known.T @ wanted).astype(np.float64)).astype(np.float32)
-        mapped = embeddings @ mapping
         own = _solved(counts, back, wanted - known @ mapping, own)
-        along = np.einsum("id,id->i", counts @ (mapped + own), target)[:, None]
+        along = np.einsum("id,id->i", known @ mapping + counts @ own, target)[:, None]
         scales = np.maximum(along, SHORTEST)
         scales /= scales.mean()
-    fit: np.ndarray = mapped + own
+    fit: np.ndarray = embeddings @ mapping
+    fit[used] += own
     return fit
 
 
@@ -176,7 +177,7 @@ def _solved(counts: Any, back: Any, wanted: np.ndarray, start: np.ndarray) -> np
     """``argmin |A x - b|² + RIDGE |x|²`` from a start, a column at a time at once.
 
     Conjugate gradients on the normal equations, preconditioned by their diagonal (Golub and Van Loan, Matrix
-    Computations, 4th ed., section 11.5); a row of tokens that no text has stays 0.
+    Computations, 4th ed., section 11.5).
     """
     diagonal = (np.asarray(back.multiply(back).sum(axis=1)) + RIDGE).astype(np.float32)
     x = start
