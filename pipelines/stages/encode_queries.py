@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as aside:
         caches = Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache"
         encoder, report = made(shop, texts, params, Path(aside), caches=caches)
+        _tell(report)
         _write(work, encoder, report["reason"] if encoder is None else None, report)
 
 
@@ -64,21 +65,27 @@ def made(
     probes = sorted(rows)[:: max(1, len(rows) // PROBES)]
     vectors = shop.vectors[[rows[text] for text in probes]]
     network, words = aside / "network" / ENCODER, aside / "words" / ENCODER
-    found = onnx_export.export(source, network, max_tokens=params.text.max_tokens, probes=probes, vectors=vectors)
-    print(f"encoder of queries: {found['precision']}, cosine with item vectors at least {found['least_cosine']}")
+    exported = onnx_export.export(source, network, max_tokens=params.text.max_tokens, probes=probes, vectors=vectors)
     settings = params.text.distillation
     if not settings.enabled:
-        return network, {"reason": "text.distillation.enabled is false"}
+        return network, {"exported": exported, "reason": "text.distillation.enabled is false"}
     report = distiller.distil(source, network, words, shop, settings, caches=caches, seed=params.seed)
+    return words if report["reason"] is None else network, {"exported": exported, **report}
+
+
+def _tell(report: Mapping[str, Any]) -> None:
+    """Say which encoder serves, and why."""
+    if (exported := report.get("exported")) is None:
+        return  # `_write` says why there is none
+    print(f"encoder of queries: {exported['precision']}, cosine with item vectors at least {exported['least_cosine']}")
     if (reason := report["reason"]) is not None:
         print(f"queries are encoded by the network: {reason}")
-        return network, report
+        return
     reached, ms = report["ndcg@10"], report["ms"]
     print(
         f"queries are encoded by word: products are found at nDCG@10 {reached['words']} (by the network "
         f"{reached['network']}), in {ms['words']} ms ({ms['network']})"
     )
-    return words, report
 
 
 def _shop(work: Workspace) -> tuple[distiller.Shop, list[str]]:
