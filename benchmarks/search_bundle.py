@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.made_bundle import write_manifest
 from pipelines import model_registry, text_encoding
-from pipelines.adapters import distiller
+from pipelines.adapters import distiller, query_encoder
 from pipelines.adapters.encoder import TextEncoder
 from pipelines.contracts import CATALOG, DEFAULT_STRENGTH, INTERACTIONS, TARGET_ORDER, USERS, Surface
 from pipelines.errors import ArtifactError
@@ -31,7 +31,6 @@ from pipelines.fusion import learning
 from pipelines.model_api import TrainingData
 from pipelines.params import AllParams
 from pipelines.search.encoding import ENCODER
-from pipelines.stages import encode_queries
 from pipelines.text_encoding import TextVectors, VectorCache, item_text, text_key
 
 AS_OF = datetime(2022, 7, 1, tzinfo=UTC)
@@ -103,14 +102,14 @@ def _encoded(
     """Vectors of the products' texts; the encoder of queries goes into the bundle."""
     if params.text.encoder is None:
         return None
-    encoder = TextEncoder(params.text.encoder, params.text.max_tokens, params.text.batch_size)
+    encoder = TextEncoder.of(params.text)
     texts = [item_text(one["title"], one["brand"], one["category"]) for one in products]
     with built.timed("vectors, unless kept from an earlier run"):
         vectors = text_encoding.encode(filter(None, texts), VectorCache(cache / encoder.fingerprint()), encoder.fill)
     titles, descriptions = ([one.get(name) for one in products] for name in ("title", "description"))
     shop = distiller.Shop(titles, descriptions, vectors.lookup([text_key(text) for text in texts]))
     with built.timed("encoder of queries"), tempfile.TemporaryDirectory() as aside:
-        made, report = encode_queries.made(shop, texts, params, Path(aside), caches=cache)
+        made, report = query_encoder.chosen(shop, texts, params, Path(aside), caches=cache)
         if made is None:
             raise ArtifactError(
                 f"{params.text.encoder} cannot encode queries", found=report["reason"], do="name another --encoder"

@@ -14,7 +14,6 @@ whose text a phrase is taken from.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.search.analysis import normalised
+from pipelines.text_encoding import text_key
 
 WORD = re.compile(r"[\w'-]+")
 ONE_WORD = re.compile(r"[^\W\d_]{3,}")
@@ -69,20 +69,16 @@ class Phrases:
 
     def parted(self) -> tuple[Phrases, Phrases]:
         """Those to learn from, and one in :data:`HELD_OUT` to compare with; which, a phrase itself decides."""
-        held = np.array([_hash(text) % HELD_OUT == 0 for text in self.texts], np.bool_)
+        held = np.array([int(text_key(text)[-16:], 16) % HELD_OUT == 0 for text in self.texts], np.bool_)
         return self._keep(np.flatnonzero(~held)), self._keep(np.flatnonzero(held))
 
     def first(self, n: int) -> Phrases:
         """At most ``n`` of them: a draw in which a phrase keeps its place, whatever others there are."""
-        order = sorted(range(len(self.texts)), key=lambda row: hashlib.sha256(self.texts[row].encode()).digest())
+        order = sorted(range(len(self.texts)), key=lambda row: text_key(self.texts[row]))
         return self._keep(np.sort(np.array(order[:n], np.int64)))
 
     def _keep(self, rows: np.ndarray) -> Phrases:
         return Phrases([self.texts[row] for row in rows.tolist()], self.items[rows])
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[-8:])
 
 
 def phrases(titles: Sequence[str | None], descriptions: Sequence[str | None]) -> Phrases:

@@ -19,6 +19,8 @@ import numpy as np
 
 from pipelines.storage import read_array, write_arrays
 
+CODES, SCALES = "codes.npy", "scales.npy"
+
 LARGEST = 127
 """Of the integers, either sign; -128 is left out, so that a vector and its opposite are opposite."""
 
@@ -59,15 +61,15 @@ class RoundedVectors(NamedTuple):
         return self.codes.take(rows, axis=0), self.scales.take(rows)
 
     def save(self, folder: Path) -> None:
-        """Write ``codes.npy`` and ``scales.npy``."""
-        write_arrays(folder, {"codes": self.codes, "scales": self.scales})
+        """Write :data:`CODES` and :data:`SCALES`."""
+        write_arrays(folder, {Path(CODES).stem: self.codes, Path(SCALES).stem: self.scales})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote, memory-mapped; ``vectors.npy`` of an earlier version is rounded."""
-        if not (folder / "codes.npy").exists() and (folder / "vectors.npy").exists():
+        if not (folder / CODES).exists() and (folder / "vectors.npy").exists():
             return cls.of(read_array(folder / "vectors.npy"))
-        return cls(read_array(folder / "codes.npy"), read_array(folder / "scales.npy"))
+        return cls(read_array(folder / CODES), read_array(folder / SCALES))
 
 
 def rounded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
 from pipelines.errors import ArtifactError
 from pipelines.storage import read_array, read_json, replacing_file, write_json
+
+CHUNK = 1024
+"""Texts encoded between two writes to a cache."""
 
 KEY = np.dtype("S64")
 """A key as arrays hold it: 64 hex digits in ASCII."""
@@ -137,6 +140,14 @@ class VectorCache:
 
 FillCache = Callable[[list[str], VectorCache], None]
 """Adds vectors of all these texts to the cache, in chunks, so that a kill loses little."""
+
+
+def filled(texts: Sequence[str], cache: VectorCache, vectors: Callable[[Sequence[str]], np.ndarray]) -> Iterator[int]:
+    """Encode distinct texts into the cache, :data:`CHUNK` at a time; gives how many are done after each."""
+    for start in range(0, len(texts), CHUNK):
+        chunk = texts[start : start + CHUNK]
+        cache.add(chunk, vectors(chunk))
+        yield start + len(chunk)
 
 
 def encode(texts: Iterable[str], cache: VectorCache, fill: FillCache) -> TextVectors:

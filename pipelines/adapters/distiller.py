@@ -6,19 +6,17 @@ no vector was learned from (:mod:`pipelines.distillation`), and the words are ta
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from pipelines import distillation, text_encoding
 from pipelines.adapters.onnx_export import word_embeddings
@@ -28,9 +26,6 @@ from pipelines.rounded_vectors import RoundedVectors
 from pipelines.search.encoding import ABOUT, MODEL, TOKENIZER, NetworkEncoder, QueryEncoder, WordEncoder
 from pipelines.storage import file_sha256, value_sha256, write_json
 from pipelines.text_encoding import FillCache, TextVectors, VectorCache, text_key
-
-CHUNK = 1024
-"""Phrases encoded between two writes to the cache."""
 
 TIMED = 200
 """Held-out phrases whose encoding is timed."""
@@ -115,16 +110,15 @@ def _vectors(network: NetworkEncoder, texts: Sequence[str], caches: Path) -> Tex
     """What the network says of texts, of each only once whatever run asks."""
     files = [file_sha256(network.folder / name) for name in (MODEL, TOKENIZER)]
     cache = VectorCache(caches / value_sha256([METHOD, network.max_tokens, *files])[:16])
-    return text_encoding.encode(texts, cache, _on_every_core(network))
+    return text_encoding.encode(texts, cache, _asking(network))
 
 
-def _on_every_core(network: NetworkEncoder) -> FillCache:
+def _asking(network: NetworkEncoder) -> FillCache:
     def fill(texts: list[str], cache: VectorCache) -> None:
-        chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
-        console = Console(file=sys.stderr)
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for chunk in track(chunks, f"asking the network for {len(texts):,} phrases and words", console=console):
-                cache.add(chunk, np.stack(list(threads.map(network.encode, chunk))))
+        with Progress(console=Console(file=sys.stderr)) as progress:
+            task = progress.add_task(f"asking the network for {len(texts):,} phrases and words", total=len(texts))
+            for done in text_encoding.filled(texts, cache, network.encode_all):
+                progress.update(task, completed=done)
 
     return fill
 

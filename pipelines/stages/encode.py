@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         for served in (False, True):
             _save(work.text(served=served), None, about)
         return
-    encoder = TextEncoder(settings.encoder, settings.max_tokens, settings.batch_size)
+    encoder = TextEncoder.of(settings)
     about |= {"fingerprint": encoder.fingerprint(), "max_tokens": settings.max_tokens}
     cache = VectorCache(Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache" / about["fingerprint"])
     before, now = set(texts_of(work.history)), set(texts_of(work.current))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,11 @@ import pyarrow.parquet as pq
 
 from pipelines import params as parameters
 from pipelines import text_encoding
-from pipelines.adapters import distiller, onnx_export
-from pipelines.adapters.encoder import TextEncoder
-from pipelines.params import AllParams
-from pipelines.search.encoding import ENCODER
+from pipelines.adapters import distiller, query_encoder
 from pipelines.stages.running import arguments, run
 from pipelines.storage import replacing_folder, write_json
 from pipelines.text_encoding import item_text, text_key
 from pipelines.workspace import Workspace
-
-PROBES = 100
-"""Item texts on which the exported encoder is compared with the one that made their vectors."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,41 +30,9 @@ def main(argv: list[str] | None = None) -> None:
     shop, texts = _shop(work)
     with tempfile.TemporaryDirectory() as aside:
         caches = Path(os.environ.get("FUSELINE_HOME", ".")) / "var" / "text_cache"
-        encoder, report = made(shop, texts, params, Path(aside), caches=caches)
+        encoder, report = query_encoder.chosen(shop, texts, params, Path(aside), caches=caches)
         _tell(report)
         _write(work, encoder, report["reason"] if encoder is None else None, report)
-
-
-def made(
-    shop: distiller.Shop, texts: Sequence[str], params: AllParams, aside: Path, *, caches: Path
-) -> tuple[Path | None, dict[str, Any]]:
-    """The encoder of queries for a shop.
-
-    Args:
-        shop: the items that are searched.
-        texts: what of each is encoded, by code; empty for an item without text.
-        params: with an encoder.
-        aside: an empty folder to work in.
-        caches: folder of the caches of text vectors.
-
-    Returns:
-        Its folder, None where queries cannot be encoded; and what was compared, with the ``reason`` why the network
-        serves, or nothing does.
-    """
-    encoder = TextEncoder(params.text.encoder or "", params.text.max_tokens, params.text.batch_size)
-    source = Path(encoder.source)
-    if (reason := onnx_export.exportable(source)) is not None:
-        return None, {"reason": reason}
-    rows = {text: row for row, text in enumerate(texts) if text}
-    probes = sorted(rows)[:: max(1, len(rows) // PROBES)]
-    vectors = shop.vectors[[rows[text] for text in probes]]
-    network, words = aside / "network" / ENCODER, aside / "words" / ENCODER
-    exported = onnx_export.export(source, network, max_tokens=params.text.max_tokens, probes=probes, vectors=vectors)
-    settings = params.text.distillation
-    if not settings.enabled:
-        return network, {"exported": exported, "reason": "text.distillation.enabled is false"}
-    report = distiller.distil(source, network, words, shop, settings, caches=caches, seed=params.seed)
-    return words if report["reason"] is None else network, {"exported": exported, **report}
 
 
 def _tell(report: Mapping[str, Any]) -> None:

@@ -94,19 +94,13 @@ def cannot(params: AllParams, work: Workspace) -> str | None:
         return "text.tuning.enabled is false"
     if params.text.encoder is None:
         return "text.encoder is null"
-    source = Path(encoder_of(params).source)
+    source = Path(TextEncoder.of(params.text).source)
     if (found := onnx_export.exportable(source) if source.is_dir() else "the encoder is no folder") is not None:
         return found
     if FeatureState.load(work.features(JUDGED)).text is None:
         return "no item has a text"
     known, wanted = len(every_label(work, before_holdout=True)), params.text.tuning.min_queries
     return f"{known} labelled queries, fewer than {wanted} prove nothing" if known < wanted else None
-
-
-def encoder_of(params: AllParams) -> TextEncoder:
-    """The encoder of the item texts."""
-    assert params.text.encoder is not None  # noqa: S101 - the caller looked
-    return TextEncoder(params.text.encoder, params.text.max_tokens, params.text.batch_size)
 
 
 @dataclass(frozen=True)
@@ -154,7 +148,7 @@ class Tuning:
         with tempfile.TemporaryDirectory() as aside:
             serving = made.get(f"{last}-{saved.ALL}", first)
             about = onnx_export.export(
-                Path(encoder_of(self.params).source),
+                Path(TextEncoder.of(self.params.text).source),
                 Path(aside) / ENCODER,
                 max_tokens=self.params.text.max_tokens,
                 probes=probes,
@@ -184,7 +178,7 @@ class Tuning:
         """What the child is asked to do; the wordings are of the catalogue at the first instant of the history."""
         features = self.bundle.features
         every = [one for lesson in lessons for one in lesson.queries]
-        seed, encoder = self.params.seed, encoder_of(self.params)
+        seed, encoder = self.params.seed, TextEncoder.of(self.params.text)
         rows = pool(features.n_items, every, most=self.settings.max_items, seed=seed)
         times: dict[str, str] = read_json(self.work.history / "about.json")["instants"]
         earliest = FeatureState.load(self.work.features(min(times, key=times.__getitem__)))

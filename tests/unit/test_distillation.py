@@ -172,7 +172,7 @@ def test_the_network_is_asked_once_for_a_phrase(
     source, exported = network
     made = shop(exported)
     first = distiller.distil(source, exported, tmp_path / "one", made, SETTINGS, caches=tmp_path / "cache", seed=1)
-    monkeypatch.setattr(distiller, "_on_every_core", lambda _: lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(distiller, "_asking", lambda _: lambda *_: pytest.fail("asked again"))
     again = distiller.distil(source, exported, tmp_path / "two", made, SETTINGS, caches=tmp_path / "cache", seed=1)
     assert again["ndcg@10"] == first["ndcg@10"]
     assert (tmp_path / "one" / "codes.npy").read_bytes() == (tmp_path / "two" / "codes.npy").read_bytes()
