@@ -1,7 +1,7 @@
-"""Orders of recent searches, kept for whoever asks the same: by one process in memory, by all of a machine in files.
+"""Orders of recent searches, kept for whoever asks the same: by one process in memory, by all of a machine in a file.
 
 Which worker a request meets is chance, so a query that comes again meets one that has not seen it as often as not. The
-files are slots: an order goes into the one that the hash of its question names, in the place of another. So there is
+file has slots: an order goes into the one that the hash of its question names, in the place of another. So there is
 nothing to count and nothing to clear, and what asks most often is soon back.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
+import struct
+import weakref
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +23,16 @@ import numpy as np
 from pipelines.ranking import Filter
 from pipelines.recent import Recent
 
+FILE = "orders.bin"
+
 IN_MEMORY = 5000
 """Orders that a process keeps, about 10 kB each."""
 
 SLOTS = 8192
-"""Orders that the processes of a machine keep together, likewise: 12 kB each, a file in memory being whole pages."""
+"""Orders that the processes of a machine keep together, likewise: most take 12 kB, a file being whole pages."""
+
+SLOT = 32_768
+"""Bytes of a slot, an order of 4,000 items."""
 
 
 class Order(NamedTuple):
@@ -69,7 +76,7 @@ class KeptOrders:
         """
         self._bundle = bundle
         self._recent: Recent[tuple[str, Filter], Order] = Recent(IN_MEMORY)
-        self._slots = None if folder is None else Slots(folder, SLOTS)
+        self._slots = None if folder is None else Slots(folder / FILE, SLOTS)
 
     def get(self, query: str, filter_: Filter, make: Callable[[], Order]) -> Order:
         """The order for a query, from memory, else out of another process, else made."""
@@ -88,33 +95,44 @@ class KeptOrders:
 
 
 class Slots:
-    """Values in files, one a slot. A full disk, or a folder that is gone, costs the sharing and nothing else."""
+    """Values in a file that processes share, each at a place that the hash of its key names.
 
-    def __init__(self, folder: Path, n: int) -> None:
-        """``n`` slots in an existing folder."""
-        self._folder = folder
+    One call of the system reads a value and one writes it, without a lock: a checksum tells the whole ones from those
+    that another process is writing just then. A full disk, or a folder that is gone, costs the sharing, nothing else.
+    """
+
+    _HEAD = struct.Struct("<32sII")
+    """SHA-256 of the key, CRC-32 and length of the value."""
+
+    def __init__(self, file: Path, n: int) -> None:
+        """``n`` slots in a file, made where it is missing; places that nobody wrote to take no room."""
         self._n = n
+        self._file = -1
+        with suppress(OSError):
+            self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            weakref.finalize(self, os.close, self._file)
 
     def read(self, key: bytes) -> bytes | None:
         """The value of a key; None when its slot is empty, or another key's."""
-        digest = hashlib.sha256(key).digest()
+        digest, place = self._slot(key)
         try:
-            found = self._file(digest).read_bytes()
+            found = os.pread(self._file, SLOT, place)
         except OSError:
             return None
-        return found[len(digest) :] if found.startswith(digest) else None
+        if not found.startswith(digest) or len(found) < self._HEAD.size:
+            return None
+        _, checksum, length = self._HEAD.unpack_from(found)
+        value = found[self._HEAD.size : self._HEAD.size + length]
+        return value if zlib.crc32(value) == checksum else None
 
     def write(self, key: bytes, value: bytes) -> None:
-        """Put a value into its slot; who reads meanwhile gets the old one or the new one, whole."""
-        digest = hashlib.sha256(key).digest()
-        file = self._file(digest)
-        aside = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.partial")
+        """Put a value into its slot, in the place of what is there; one too long for a slot is not kept."""
+        if self._HEAD.size + len(value) > SLOT:
+            return
+        digest, place = self._slot(key)
         with suppress(OSError):
-            try:
-                aside.write_bytes(digest + value)
-                aside.replace(file)
-            except OSError:
-                aside.unlink(missing_ok=True)
+            os.pwrite(self._file, self._HEAD.pack(digest, zlib.crc32(value), len(value)) + value, place)
 
-    def _file(self, digest: bytes) -> Path:
-        return self._folder / str(int.from_bytes(digest[:8]) % self._n)
+    def _slot(self, key: bytes) -> tuple[bytes, int]:
+        digest = hashlib.sha256(key).digest()
+        return digest, int.from_bytes(digest[:8]) % self._n * SLOT

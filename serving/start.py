@@ -15,10 +15,10 @@ from serving import auth, bundle_choice
 from serving.connections import CONNECTIONS, Held
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there, for its owner alone
-"""Files in memory, on Linux. A search writes its order for the other workers: 25 us there, 700 on a journalled disk."""
+"""Files in memory, on Linux. A search writes its order for the other workers, which no disk shall wait for."""
 
-ROOM = 120_000_000
-"""Bytes that must be free there: what all slots of ``kept_orders`` may come to, and some more."""
+ROOM = 300_000_000
+"""Bytes that must be free there: what all slots of ``kept_orders`` may come to, and some more; usual is 100 MB."""
 
 PREFIX = "fuseline-shared-"
 
