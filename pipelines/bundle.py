@@ -39,7 +39,7 @@ from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
-from pipelines.storage import file_sha256, read_json, value_sha256
+from pipelines.storage import file_sha256, read_json, same_files_once, value_sha256
 from pipelines.workspace import Workspace
 
 MANIFEST = "manifest.json"
@@ -89,12 +89,13 @@ class Bundle:
         manifest = read_json(folder / MANIFEST)
         if verify:
             check_files(folder, manifest)
-        features = FeatureState.load(folder / "features")
-        members = {
-            name: model_registry.kind(entry["kind"]).fitted.load(folder / "members" / name)
-            for name, entry in manifest["members"].items()
-            if entry["applicable"]
-        }
+        with same_files_once(folder, manifest.get("files", {})):
+            features = FeatureState.load(folder / "features")
+            members = {
+                name: model_registry.kind(entry["kind"]).fitted.load(folder / "members" / name)
+                for name, entry in manifest["members"].items()
+                if entry["applicable"]
+            }
         fusion = {Surface(s): load_fusion(folder / "fusion" / s, about) for s, about in manifest["surfaces"].items()}
         kept = KeptOrders(bundle=str(manifest["id"]), folder=orders)
         return cls(manifest, features, members, fusion, QueryEncoder.load(folder / ENCODER), orders=kept)
@@ -243,9 +244,9 @@ class Bundle:
         codes, scores, candidates, fallback = self._fused_order(context, allowed, SEARCHED)
         worded = False
         if candidates is not None:
-            by_words = [not self.members[name].by_meaning for name in candidates.members]
-            opinions = candidates.scores[:, by_words] if any(by_words) else candidates.scores
-            worded = bool((~np.isnan(opinions)).any())
+            by_words = [place for place, name in enumerate(candidates.members) if not self.members[name].by_meaning]
+            asked = by_words or range(len(candidates.members))
+            worded = any(not np.isnan(candidates.scores[:, place]).all() for place in asked)
         return rescue.Found(query, codes, scores, candidates, worded, fallback)
 
     def _items_of(
@@ -341,8 +342,10 @@ class Bundle:
         candidates = gather(members, context, depth=depth, allowed=allowed)
         scores = self._score(candidates, surface)
         order = ordered(scores, candidates.codes)
-        order = order[scores[order] > -np.inf]
-        return candidates.codes[order], scores[order], candidates, None
+        codes, scores = candidates.codes[order], scores[order]
+        if len(scores) and not scores[-1] > -np.inf:  # the last, so where it may be shown all may
+            codes, scores = codes[shown := scores > -np.inf], scores[shown]
+        return codes, scores, candidates, None
 
     def _speechless(self, context: Context) -> bool:
         """Whether there is nothing to go by: no history, and where something is asked, no word in the question."""

@@ -158,6 +158,11 @@ class SpeechlessShare(Speechless):
     BOUNDED: ClassVar[bool] = True
 
 
+def silence(codes: np.ndarray) -> np.ndarray:
+    """Scores of a member without an opinion: NaN for each of these codes."""
+    return np.full(len(codes), np.nan, np.float32)
+
+
 def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candidates:
     """The top ``n`` of a dense score array, NaN left out, ties by lower code."""
     codes = leading(scores, n, allowed)
@@ -176,15 +181,16 @@ def leading(
     codes = _reaching(scores, n, allowed, silent=silent)
     if codes is None:
         known = _known(scores, silent)
-        codes = np.flatnonzero(known if allowed is None else known & allowed)
+        codes = (known if allowed is None else known & allowed).nonzero()[0]
         codes = codes[_near_the_best(scores[codes], n)]
     if len(codes) <= n:
         return codes
     kept = scores[codes]
-    # few are left, and often many of them equal, which a partition is slow with
-    least = np.sort(kept)[len(kept) - n] if n else np.inf
+    ascending = kept.copy()
+    ascending.sort()  # few are left, and often many of them equal, which a partition is slow with
+    least = ascending[len(kept) - n] if n else np.inf
     above = kept > least
-    ties = np.flatnonzero(kept == least)  # lower codes first, also where _reaching has put them behind the others
+    ties = (kept == least).nonzero()[0]  # lower codes first, also where _reaching has put them behind the others
     above[ties[: n - int(np.count_nonzero(above))]] = True
     found: np.ndarray = codes[above]
     return found
@@ -228,13 +234,13 @@ def _known(scores: np.ndarray, silent: float) -> np.ndarray:
 def _reaching(scores: np.ndarray, n: int, allowed: np.ndarray | None, *, silent: float) -> np.ndarray | None:
     """Codes of allowed items among which the best ``n`` are, ties at the least score cut by lower code.
 
-    Every item falls into one of 8 n blocks, or fewer where they would be too small; as many blocks as are wanted hold
+    Every item falls into one of 4 n blocks, or fewer where they would be too small; as many blocks as are wanted hold
     an item that reaches the n-th largest of the blocks' maxima. That is two passes over the scores instead of a
     partition of all of them, which is what a long catalogue needs. None when there are few items, or few of the best
     are allowed.
     """
     wanted = n if allowed is None else 2 * n  # as many again may turn out not to be allowed
-    blocks = min(8 * wanted, len(scores) // MINIMUM_BLOCK)
+    blocks = min(4 * wanted, len(scores) // MINIMUM_BLOCK)
     if blocks < 3 * wanted or not n:
         return None
     size = len(scores) // blocks
@@ -243,10 +249,11 @@ def _reaching(scores: np.ndarray, n: int, allowed: np.ndarray | None, *, silent:
     maxima = maxima[_known(maxima, silent)]
     if len(maxima) < wanted:
         return None
-    floor = np.partition(maxima, len(maxima) - wanted)[len(maxima) - wanted]
+    maxima.partition(len(maxima) - wanted)
+    floor = maxima[len(maxima) - wanted]
 
     def among(rows: np.ndarray) -> np.ndarray:
-        codes = np.flatnonzero(rows)
+        codes: np.ndarray = rows.nonzero()[0]
         return codes if allowed is None else codes[allowed[codes]]
 
     codes = among(scores > floor)

@@ -14,7 +14,9 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -154,10 +156,31 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     return {path.stem: read_array(path) for path in sorted(folder.glob("*.npy"))}
 
 
+_same: ContextVar[Mapping[Path, Path]] = ContextVar("_same", default=MappingProxyType({}))
+
+
+@contextmanager
+def same_files_once(folder: Path, digests: Mapping[str, str]) -> Iterator[None]:
+    """Within, :func:`read_array` reads files of equal content from one of them, so that memory and caches hold one.
+
+    Args:
+        folder: what the files lie in.
+        digests: of their content, by path below it.
+    """
+    first: dict[str, str] = {}
+    for name in sorted(digests):
+        first.setdefault(digests[name], name)
+    token = _same.set({folder / name: folder / first[digest] for name, digest in digests.items()})
+    try:
+        yield
+    finally:
+        _same.reset(token)
+
+
 def read_array(path: Path) -> np.ndarray:
     """Read one array memory-mapped and read-only."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(_same.get().get(path, path), mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist", do="run `dvc repro`") from None
     except (ValueError, EOFError, OSError) as error:

@@ -34,7 +34,8 @@ class CandidateList:
 
     def of(self, *, bounded: bool) -> np.ndarray:
         """Columns of ``scores`` whose members are bounded, or are not; int64."""
-        return np.flatnonzero([(name in self.bounded) == bounded for name in self.members])
+        columns = [column for column, name in enumerate(self.members) if (name in self.bounded) == bounded]
+        return np.array(columns, np.int64)
 
     @functools.cached_property
     def scaled(self) -> np.ndarray:
@@ -61,10 +62,15 @@ def gather(
     if not names:
         return CandidateList(np.zeros(0, np.int64), names, np.zeros((0, 0), np.float32), context)
     proposals = [member.propose(context, depth, allowed) for member in members.values()]
-    codes = np.sort(np.concatenate([proposal.codes for proposal in proposals]))
-    codes = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
-    scores = np.stack([proposal.score(codes) for proposal in proposals], axis=1)
-    return CandidateList(codes, names, scores.astype(np.float32, copy=False), context, bounded_of(members))
+    codes = np.concatenate([proposal.codes for proposal in proposals])
+    codes.sort()
+    first = np.ones(len(codes), np.bool_)
+    np.not_equal(codes[1:], codes[:-1], out=first[1:])
+    codes = codes[first]
+    columns = np.empty((len(names), len(codes)), np.float32)
+    for column, proposal in zip(columns, proposals, strict=True):
+        column[:] = proposal.score(codes)
+    return CandidateList(codes, names, columns.T, context, bounded_of(members))
 
 
 def opinions(members: Mapping[str, FittedModel], context: Context, codes: np.ndarray) -> CandidateList:
@@ -110,7 +116,10 @@ def scaled(scores: np.ndarray) -> np.ndarray:
     """Each column moved to 0 (its least, and no opinion) to 1 (its best), float32 ``[m, n]``."""
     columns = np.ascontiguousarray(scores.T)  # along memory a reduction takes a fifth of the time
     low, high = (ends.reduce(columns, axis=1, initial=np.nan)[:, None] for ends in (np.fmin, np.fmax))
-    apart = high > low
     with np.errstate(invalid="ignore"):
-        moved = np.where(apart, (columns - low) / np.where(apart, high - low, 1.0), 1.0)
-    return np.ascontiguousarray(np.where(np.isnan(columns), 0.0, moved).T, np.float32)
+        moved = columns - low
+        moved /= high - low
+    if not (high > low).all():
+        moved[(high == low)[:, 0]] = 1.0
+    np.copyto(moved, 0.0, where=np.isnan(columns))
+    return np.ascontiguousarray(moved.T, np.float32)

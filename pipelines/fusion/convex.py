@@ -72,7 +72,7 @@ class Convex(FittedFuser):
         found += np.float32(self._feedback) * scaled(feedback)[:, 0]
         added = candidates.scores[:, candidates.of(bounded=True)]
         if added.shape[1]:
-            found += np.float32(self._shares) * np.nan_to_num(added, nan=0.0).sum(axis=1)
+            found += np.float32(self._shares) * np.where(np.isnan(added), np.float32(0), added).sum(axis=1)
         return found
 
     def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pipelines.features.state import FeatureState
 from pipelines.fusion.candidates import CandidateList, ranks
 from pipelines.fusion.features import Part
 from pipelines.fusion.quality import ordered
-from pipelines.model_api import best
+from pipelines.model_api import leading, silence
 from pipelines.search.analysis import normalised
 from pipelines.search.query import Query
 
@@ -108,12 +108,13 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     codes, texts = candidates.codes, state.rounded_text
     n_first = min(FEEDBACK_ITEMS, len(codes) // FEEDBACK_SHARE)
     if texts is None or not n_first:
-        return np.full(len(codes), np.nan, np.float32)
-    first = codes[best(blended(candidates), n_first).codes]  # rows; codes ascend, so ties go to the lower code
-    centre = (texts.codes[first] * np.nan_to_num(texts.scales[first])[:, None]).mean(axis=0)
-    length = float(np.linalg.norm(centre))
+        return silence(codes)
+    first = codes[leading(blended(candidates), n_first)]  # rows; codes ascend, so ties go to the lower code
+    scales = texts.scales[first]
+    centre = np.where(np.isnan(scales), np.float32(0), scales) @ texts.codes[first].astype(np.float32)
+    length = np.sqrt(centre @ centre)
     if not length:
-        return np.full(len(codes), np.nan, np.float32)
+        return silence(codes)
     return texts.products(centre / length, codes)
 
 
@@ -121,5 +122,5 @@ def blended(candidates: CandidateList) -> np.ndarray:
     """Mean of the scaled scores of the members that are not bounded, float32 ``[m]``."""
     if not candidates.scaled.shape[1]:
         return np.zeros(len(candidates.codes), np.float32)
-    mean: np.ndarray = candidates.scaled.mean(axis=1)
-    return mean
+    total: np.ndarray = candidates.scaled.sum(axis=1)
+    return total / np.float32(candidates.scaled.shape[1])

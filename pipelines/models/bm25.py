@@ -24,7 +24,7 @@ from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData, leading
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
-from pipelines.storage import read_json, write_json
+from pipelines.storage import read_array, read_json, write_json
 
 LEGS: dict[str, tuple[str, ...]] = {
     "name": ("brand", "title"),
@@ -103,8 +103,8 @@ def _opened(folder: Path) -> Any:
 
     index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
     # a slice of np.memmap, which is a class in Python, takes ten times as long as one of an array
-    mapped = {name: np.asarray(part) for name, part in index.scores.items() if isinstance(part, np.memmap)}
-    index.scores = {**index.scores, **mapped}
+    arrays = {name: read_array(folder / f"{name}.csc.index.npy") for name in ("data", "indices", "indptr")}
+    index.scores = {**index.scores, **arrays}
     return index
 
 

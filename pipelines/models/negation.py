@@ -16,7 +16,17 @@ from pydantic import Field
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.ids import IdIndex
-from pipelines.model_api import Candidates, Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData
+from pipelines.model_api import (
+    Candidates,
+    Context,
+    FittedModel,
+    Kind,
+    ModelConfig,
+    Need,
+    Proposal,
+    TrainingData,
+    silence,
+)
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
 from pipelines.search.negation import LANGUAGES, Reader
@@ -77,9 +87,10 @@ class Negation(FittedModel):
         return Candidates(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
     def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
-        """No candidate, and an opinion on those of others."""
+        """No candidate, and an opinion on those of others where something is ruled out."""
         del n, allowed
-        return Proposal(np.zeros(0, np.int64), self.score_all(context).__getitem__)
+        says = context.query is not None and context.query.unwanted
+        return Proposal(np.zeros(0, np.int64), self.score_all(context).__getitem__ if says else silence)
 
     def save(self, folder: Path) -> None:
         """Write the terms, ``titles/`` and ``negation.json``."""

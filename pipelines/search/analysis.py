@@ -135,8 +135,7 @@ class Analyzer:
 
     def stem(self, word: str) -> str:
         """The stem of a normalised word, without accents."""
-        language = SCRIPT_LANGUAGE.get(script(word[0]), self.language if script(word[0]) == "LATIN" else None)
-        return unaccented(word if language is None else _stemmed(language, word))
+        return _stemmed(self.language, word)
 
 
 def pieces(text: str) -> list[str]:
@@ -171,6 +170,7 @@ def _stemmer(language: str) -> Stemmer.Stemmer:
 
 
 @functools.lru_cache(maxsize=200_000)
-def _stemmed(language: str, word: str) -> str:
-    stem: str = _stemmer(language).stemWord(word)
-    return stem
+def _stemmed(latin: str | None, word: str) -> str:
+    """``latin``: language of words in Latin script."""
+    language = SCRIPT_LANGUAGE.get(script(word[0]), latin if script(word[0]) == "LATIN" else None)
+    return unaccented(word if language is None else _stemmer(language).stemWord(word))

@@ -38,7 +38,7 @@ class Names:
         """``brands``, ``categories``: and how many items each has; ``words``: of ``spelling.counted``."""
         self._analyzer = analyzer
         self._brands = _by_key(brands, lambda name: [unaccented(one) for one in pieces(name)])
-        self._categories = _by_key(categories, lambda path: self._stems(path.split(CATEGORY_PATH)[-1]))
+        self._categories = _by_key(categories, lambda path: self._stems(pieces(path.split(CATEGORY_PATH)[-1])))
         self._common = {
             key
             for key, names in self._brands.items()
@@ -47,17 +47,18 @@ class Names:
 
     def named_in(self, text: str) -> Named:
         """The longest names in a query, from its left to its right."""
-        words = [unaccented(one) for one in pieces(text)]
+        parts = pieces(text)
+        words = [unaccented(one) for one in parts]
         whole = "".join(words)
         brands = [key for key in _spans(words, self._brands) if key == whole or key not in self._common]
-        categories = _spans(self._stems(text), self._categories)
+        categories = _spans(self._stems(parts), self._categories)
         return Named(
             tuple(name for key in brands for name in self._brands[key][:MOST]),
             tuple(path for key in categories for path in self._categories[key][:MOST]),
         )
 
-    def _stems(self, text: str) -> list[str]:
-        return [one if one[0].isdigit() else self._analyzer.stem(one) for one in pieces(text)]
+    def _stems(self, words: Sequence[str]) -> list[str]:
+        return [one if one[0].isdigit() else self._analyzer.stem(one) for one in words]
 
 
 def _by_key(counts: Mapping[str, int], parts: Callable[[str], Sequence[str]]) -> dict[str, list[str]]:

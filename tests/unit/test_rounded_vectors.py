@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pipelines.rounded_vectors import LARGEST, RoundedVectors, integer_products, rounded
 
@@ -23,7 +26,7 @@ def test_the_largest_coordinate_becomes_127_and_the_others_their_share_of_it() -
     np.testing.assert_allclose(scales, [0.01, 0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("d", [1, 2, 15, 16, 17, 63, 64, 100, 384, 385, 1040])
+@pytest.mark.parametrize("d", [1, 2, 15, 16, 17, 63, 64, 100, 384, 385, 1040, 1041, 4096])
 def test_sums_are_exact_whatever_the_length_and_with_the_largest_numbers_there_are(d: int) -> None:
     one = np.full((1, d), LARGEST, np.int8)
     many = np.stack([one[0], -one[0], DRAWN.integers(-LARGEST, LARGEST + 1, d)]).astype(np.int8)
@@ -42,6 +45,13 @@ def test_a_product_is_off_by_no_more_than_its_bound() -> None:
     assert (error <= bound).all()
     assert bound.max() < 0.04
     assert np.sqrt((error**2).mean()) < 0.001
+
+
+@given(arrays(np.float32, st.integers(1, 40), elements=st.floats(-(2.0**90), 2.0**90, width=32)))
+def test_a_question_is_rounded_as_a_row_is_to_the_bit(asked: np.ndarray) -> None:
+    identity = RoundedVectors(np.eye(len(asked), dtype=np.int8), np.ones(len(asked), np.float32))
+    codes, scales = rounded(asked[None])
+    np.testing.assert_array_equal(identity.products(asked), codes[0].astype(np.float32) * scales)
 
 
 def test_some_rows_score_as_all_do_to_the_bit() -> None:

@@ -293,6 +293,13 @@ def test_scores_are_scaled_from_the_least_to_the_best_and_no_opinion_counts_as_t
     np.testing.assert_allclose(blended(one), [0.5, 1, 0.5])
 
 
+def test_a_member_that_scores_all_alike_and_one_that_is_silent_are_scaled_beside_others() -> None:
+    nan = np.nan
+    scores = np.array([[3, 2, nan], [3, nan, nan], [3, 4, nan]], np.float32)
+    np.testing.assert_array_equal(scaled(scores), np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0]], np.float32))
+    assert scaled(np.zeros((0, 2), np.float32)).shape == (0, 2)
+
+
 def test_feedback_lifts_what_is_like_the_first_results(features: FeatureState) -> None:
     shop = replace(features, text=np.tile(np.asarray(features.text), (4, 1)))  # the same items again and again
     place = features.item_ids.code
