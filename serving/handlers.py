@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from pipelines import ranking as asked
@@ -36,20 +35,19 @@ def seed(token: str) -> int:
 def recommend(request: RecommendRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a user; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
     check_fields(request, bundle=bundle)
-    wanted = replace(_asked(request, request.surface, token), exclude=tuple(request.exclude))
-    return bundle.rank(wanted, history)
+    return bundle.rank(_asked(request, request.surface, token, exclude=tuple(request.exclude)), history)
 
 
 def search(request: SearchRequest, *, bundle: Bundle, history: UserHistory, token: str) -> Ranking:
     """The list for a query; ``explore: false`` is ``Bundle.rank`` of the evaluation."""
     check_fields(request, bundle=bundle)
-    wanted = _asked(request, Surface.SEARCH, request.page_of or token)
     facets = tuple(dict.fromkeys(request.facets))
-    return bundle.rank(replace(wanted, query=request.query, facets=facets), history)
+    wanted = _asked(request, Surface.SEARCH, request.page_of or token, query=request.query, facets=facets)
+    return bundle.rank(wanted, history)
 
 
-def _asked(request: RecommendRequest | SearchRequest, surface: Surface, token: str) -> asked.RankRequest:
-    """What every request for a list says; ``token`` seeds the exploration."""
+def _asked(request: RecommendRequest | SearchRequest, surface: Surface, token: str, **more: Any) -> asked.RankRequest:
+    """What every request for a list says, and ``more`` of its own; ``token`` seeds the exploration."""
     return asked.RankRequest(
         surface=surface,
         n=request.n,
@@ -60,6 +58,7 @@ def _asked(request: RecommendRequest | SearchRequest, surface: Surface, token: s
         explore=request.explore,
         seed=seed(token) if request.explore else 0,
         explain=request.explain,
+        **more,
     )
 
 

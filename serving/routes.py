@@ -137,7 +137,8 @@ async def recommend(call: Call) -> Response:
     served = call.current()
     of, past, lacking = await _known(call, request, served, recent_items=request.recent_items)
     ranking = handlers.recommend(request, bundle=served.bundle, history=past, token=call.token)
-    ranking = replace(ranking, fallback=lacking or ranking.fallback)
+    if lacking:
+        ranking = replace(ranking, fallback=lacking)
     _show(call, served, ranking, surface=request.surface, placement=request.placement, of=of, at=request.event_time)
     items = handlers.items(ranking, bundle=served.bundle, explain=request.explain, details=request.details)
     return call.answer({"items": items}, fallback=ranking.fallback)
@@ -196,7 +197,8 @@ async def search(call: Call) -> Response:
     served = call.current()
     of, past, lacking = await _known(call, request, served)
     ranking = handlers.search(request, bundle=served.bundle, history=past, token=call.token)
-    ranking = replace(ranking, fallback=ranking.fallback or lacking)
+    if lacking and not ranking.fallback:
+        ranking = replace(ranking, fallback=lacking)
     placement = request.placement or "search"
     at, asked = request.event_time, request.query
     _show(call, served, ranking, surface=Surface.SEARCH, placement=placement, of=of, at=at, query=asked)

@@ -85,7 +85,7 @@ class RecommendRequest(Request):
     placement: Text | None = Field(None, description="home, detail, cart, search, ...")
     n: int = Field(10, ge=1, le=MAX_N)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
-    filter: Filter = Filter()
+    filter: Filter = Field(default_factory=Filter)
     exclude: list[Id] = Field([], max_length=10_000)
     exclude_seen: bool = Field(False, description="only items new to the user: the surface recommend_new")
     explore: bool = True
@@ -111,7 +111,7 @@ class SearchRequest(Request):
     page_of: OptionalId = Field(
         None, description="attribution_token of the first page, so that later ones go on with it"
     )
-    filter: Filter = Filter()
+    filter: Filter = Field(default_factory=Filter)
     facets: list[Text] = Field(
         [], max_length=10, description=f"count all items found by {', '.join(FACETS)} or attributes.NAME"
     )

@@ -54,8 +54,9 @@ class UserHistory:
     attributes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
+    @functools.cache
     def empty(cls) -> UserHistory:
-        """The history of somebody never met."""
+        """The history of somebody never met, one for all of them."""
         none = np.zeros(0, np.float32)
         return cls(np.zeros(0, np.int64), {a.name: none for a in USER_ITEM}, {a.name: a.empty for a in USER})
 
