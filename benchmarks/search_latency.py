@@ -182,6 +182,7 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
             "rows": rows,
             "clients": load.CLIENTS,
             "start_s": round(ours.start_s, 2),
+            "start_of_empty_route_s": round(empty.start_s, 2),
             "memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "VmRSS"),
             "private_memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "RssAnon"),
             "queries": {DISTINCT: distinct.counts(), MIX: mix.counts() | {"zipf_exponent": composed_shop.ZIPF}},
