@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipelines.adapters.event_tables import EVENT_COLUMNS
 from pipelines.contracts import ABOUT_NO_PRODUCT, EVENT_TYPES
 from pipelines.feedback import microseconds
+from serving import problems
 from serving.schemas import Id, Number, OptionalId, in_utc
 
 MAX_EVENTS = 10_000
@@ -132,8 +133,7 @@ def rows(raw: Any, *, received_at: int) -> list[dict[str, Any]]:
     except ValidationError as error:
         first = error.errors()[0]
         where = first["loc"] or ("item_id",)
-        reason = first["msg"].removeprefix("Value error, ")
-        raise BadEvent(_as_spelt(where, spelling), reason) from None
+        raise BadEvent(_as_spelt(where, spelling), problems.reason(first)) from None
     if "\x00" in str(values):
         raise BadEvent("", "must not contain the character U+0000")
     return _rows(event, received_at)

@@ -47,7 +47,15 @@ class InvalidFields(Problem):
 
 def invalid(error: ValidationError) -> InvalidFields:
     """Name every field that pydantic refused; a body that is no JSON object is the field ``body``."""
-    return InvalidFields([{"field": path(e["loc"]) or "body", "reason": e["msg"]} for e in error.errors()])
+    return InvalidFields([{"field": path(e["loc"]) or "body", "reason": reason(e)} for e in error.errors()])
+
+
+def reason(said: Mapping[str, Any]) -> str:
+    """What is wrong, of one of pydantic's errors, in words that need no knowledge of it."""
+    if said["type"] == "extra_forbidden":
+        return "is not a field that can be given here"
+    text: str = said["msg"]
+    return text.removeprefix("Value error, ")
 
 
 def path(location: Sequence[Any]) -> str:
