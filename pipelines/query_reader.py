@@ -16,7 +16,7 @@ from pipelines.search.encoding import QueryEncoder
 from pipelines.search.naming import Names
 from pipelines.search.negation import parted
 from pipelines.search.query import Negation, Query
-from pipelines.search.spelling import Speller
+from pipelines.search.spelling import Speller, words_of
 from pipelines.search.suggestions import Suggester, Suggestion, entries
 
 OFFERED_ITEMS = 20_000
@@ -59,10 +59,13 @@ class QueryReader:
     def _analysed(self, plain: str, rewritten: str | None) -> Query:
         negation = self._negation(plain)
         meant = plain if negation is None else negation.meant
-        vector = self._encoder.encode(meant) if self._encoder is not None and meant else None
+        frequent = [self._features.variants[word] for word in words_of(meant) if word in self._features.variants]
+        vector = self._encoder.encode(" ".join([meant, *frequent])) if self._encoder is not None and meant else None
         if vector is not None and not vector.any():  # no word of it has a vector
             vector = None
-        return Query(plain, self._terms(plain), vector, rewritten, *self._names.named_in(meant), negation=negation)
+        terms, named = self._terms(plain), self._names.named_in(meant)
+        beside = tuple(term for term in self._terms(" ".join(frequent)) if term not in terms) if frequent else ()
+        return Query(plain, terms, vector, rewritten, *named, negation=negation, beside=beside)
 
     def _negation(self, plain: str) -> Negation | None:
         """What shall not be there; a brand that is called so (``Men Without Hats``) rules nothing out."""

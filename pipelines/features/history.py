@@ -21,8 +21,9 @@ from pipelines.features.lookup import SECONDS_A_DAY
 from pipelines.features.state import FeatureState, UserItems
 from pipelines.ids import IdIndex
 from pipelines.search import phrases, spelling
-from pipelines.search.analysis import normalised
+from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.documents import written
+from pipelines.search.variants import variants
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
 MAX_ATTRIBUTE_VALUES = 1000
@@ -94,6 +95,9 @@ def build(
     item_values["new_buyers"] = np.bincount(user_items.items[fresh], minlength=len(item_ids)).astype(np.float32)
     item_values["price"] = catalog["price"].to_numpy(zero_copy_only=False).astype(np.float32)
     values, codes = _attributes(attributes, user_ids)
+    vectors = None if text is None else text.lookup([text_key(t) for t in _texts(catalog)])
+    told = written(catalog, (*NAMING, "description"))
+    words = spelling.counted(written(catalog, NAMING), told)
     return FeatureState(
         time=time,
         item_ids=item_ids,
@@ -104,12 +108,13 @@ def build(
         user_items=user_items,
         attribute_values=values,
         user_attributes=codes,
-        text=None if text is None else text.lookup([text_key(t) for t in _texts(catalog)]),
+        text=vectors,
         target=target,
         strengths=strengths,
         language=language,
         n_searches=n_searches,
-        words=_words(catalog),
+        words=words,
+        variants={} if vectors is None else variants(words, told, vectors, Analyzer(language)),
         phrases=phrases.counted(filter(None, catalog["title"].to_pylist())) if suggesting else {},
         searched=searched,
         interactions=tables / "interactions.parquet",
@@ -285,10 +290,6 @@ def _user_items(table: pa.Table, n_users: int) -> UserItems:
     np.cumsum(np.bincount(table["user"].to_numpy(), minlength=n_users), out=pointer[1:])
     aggregates = {a.name: table[a.name].to_numpy().astype(np.float32) for a in USER_ITEM}
     return UserItems(pointer, table["item"].to_numpy().astype(np.int32), aggregates)
-
-
-def _words(catalog: pa.Table) -> dict[str, int]:
-    return spelling.counted(written(catalog, NAMING), written(catalog, (*NAMING, "description")))
 
 
 def _texts(catalog: pa.Table) -> list[str]:

@@ -93,6 +93,7 @@ class FeatureState:
         language: of the texts in Latin script, by Snowball's name; None: words are not stemmed.
         n_searches: interactions that say what was searched for before.
         words: the words of the catalogue and how often each occurs, of ``spelling.counted``; empty where nobody types.
+        variants: rare spellings among these words, and the frequent word of each, of ``search.variants``.
         phrases: the phrases of its titles and how often each occurs, of ``phrases.counted``; empty likewise.
         searched: what people searched for and then chose something, and how many did; empty likewise.
         interactions: parquet of ``contracts.INTERACTIONS`` that may reach beyond ``time``; read it only
@@ -117,6 +118,7 @@ class FeatureState:
     strengths: dict[str, float]
     language: str | None = "english"
     words: dict[str, int] = field(default_factory=dict)
+    variants: dict[str, str] = field(default_factory=dict)
     n_searches: int = 0
     phrases: dict[str, int] = field(default_factory=dict)
     searched: dict[str, int] = field(default_factory=dict)
@@ -167,6 +169,7 @@ class FeatureState:
             write_arrays(folder / "text", {"vectors": self.text})
             self.rounded_text.save(folder / "text")
         write_json(folder / "words.json", self.words)
+        write_json(folder / "variants.json", self.variants)
         write_json(folder / "phrases.json", self.phrases)
         write_json(folder / "searched.json", self.searched)
         write_json(
@@ -219,6 +222,7 @@ class FeatureState:
             language=about.get("language", "english"),
             n_searches=about.get("n_searches", 0),
             words=_counts(folder / "words.json"),
+            variants=_words(folder / "variants.json"),
             phrases=_counts(folder / "phrases.json"),
             searched=_counts(folder / "searched.json"),
             interactions=interactions,
@@ -247,4 +251,9 @@ def _catalog(folder: Path) -> pa.Table:
 
 def _counts(path: Path) -> dict[str, int]:
     """Counts by text; none in a state that was written before there were any."""
+    return read_json(path) if path.exists() else {}
+
+
+def _words(path: Path) -> dict[str, str]:
+    """Words by word; none likewise."""
     return read_json(path) if path.exists() else {}

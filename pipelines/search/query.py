@@ -32,6 +32,7 @@ class Query:
         categories: likewise, as whole paths.
         rewritten: what was searched for instead of what was typed, which is then ``text``; else None.
         negation: what it says shall not be there, or None.
+        beside: terms of the frequent words that rare spellings in it stand for (``search.variants``).
     """
 
     text: str
@@ -41,6 +42,7 @@ class Query:
     brands: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     negation: Negation | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def meant(self) -> str:
@@ -50,7 +52,7 @@ class Query:
     @property
     def wanted(self) -> tuple[str, ...]:
         """The terms that an item should have."""
-        return self.terms if self.negation is None else self.negation.wanted
+        return (*(self.terms if self.negation is None else self.negation.wanted), *self.beside)
 
     @property
     def unwanted(self) -> tuple[str, ...]:
