@@ -221,10 +221,10 @@ class FeatureState:
             strengths=about["strengths"],
             language=about.get("language", "english"),
             n_searches=about.get("n_searches", 0),
-            words=_counts(folder / "words.json"),
-            variants=_words(folder / "variants.json"),
-            phrases=_counts(folder / "phrases.json"),
-            searched=_counts(folder / "searched.json"),
+            words=_by_text(folder / "words.json"),
+            variants=_by_text(folder / "variants.json"),
+            phrases=_by_text(folder / "phrases.json"),
+            searched=_by_text(folder / "searched.json"),
             interactions=interactions,
             tuned=tuned,
             encoder=encoder,
@@ -249,11 +249,6 @@ def _catalog(folder: Path) -> pa.Table:
         raise ArtifactError(f"{path} is damaged", found=error, do="delete its folder and run `dvc repro`") from error
 
 
-def _counts(path: Path) -> dict[str, int]:
-    """Counts by text; none in a state that was written before there were any."""
-    return read_json(path) if path.exists() else {}
-
-
-def _words(path: Path) -> dict[str, str]:
-    """Words by word; none likewise."""
+def _by_text(path: Path) -> dict[str, Any]:
+    """What was noted of texts; nothing in a state that was written before it was."""
     return read_json(path) if path.exists() else {}

@@ -119,7 +119,6 @@ def scaled(scores: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         moved = columns - low
         moved /= high - low
-    if not (high > low).all():
-        moved[(high == low)[:, 0]] = 1.0
+    moved[(high == low)[:, 0]] = 1.0
     np.copyto(moved, 0.0, where=np.isnan(columns))
     return np.ascontiguousarray(moved.T, np.float32)

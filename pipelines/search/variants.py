@@ -43,11 +43,11 @@ def variants(
         analyzer: of the texts; words of one stem are found together anyway.
     """
     pairs = _one_error_apart(counts, analyzer)
-    having = _having({*pairs, *pairs.values()}, texts)
     known = np.asarray(vectors, np.float32)
     known = known[known.any(axis=1)]
     if not pairs or not len(known):
         return {}
+    having = _having({*pairs, *pairs.values()}, texts)
     centre = known.mean(axis=0)
     spread = known.T @ known / len(known) - np.outer(centre, centre)
     return {
@@ -81,7 +81,7 @@ def _one_error_apart(counts: Mapping[str, int], analyzer: Analyzer) -> dict[str,
 def _having(words: set[str], texts: Iterable[str]) -> dict[str, list[int]]:
     """Items in whose text each of these words stands."""
     found: dict[str, list[int]] = {word: [] for word in words}
-    for item, text in enumerate(texts if words else ()):
+    for item, text in enumerate(texts):
         for word in words.intersection(words_of(text)):
             found[word].append(item)
     return found

@@ -22,7 +22,7 @@ from pipelines.models.negation import NegationConfig
 from pipelines.ranking import RankRequest
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.negation import LANGUAGES, Reader, parted
-from tests.conformance import worlds
+from tests.conformance import encoders, worlds
 
 TITLES = {
     "with": "Leather belt with brass buckle",
@@ -44,17 +44,6 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
     return worlds.state(worlds.write(tmp_path_factory.mktemp("shop"), [], products))
 
 
-class Encoder:
-    """Remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def encode(self, plain: str) -> np.ndarray:
-        self.asked.append(plain)
-        return np.ones(1, np.float32)
-
-
 @pytest.fixture(scope="module")
 def bundle(features: FeatureState) -> Bundle:
     data = TrainingData(features)
@@ -64,7 +53,7 @@ def bundle(features: FeatureState) -> Bundle:
     }
     manifest = {"id": "x", "members": {name: {"kind": name, "applicable": True} for name in members}, "surfaces": {}}
     fusion = {Surface.SEARCH: SurfaceFusion(Convex({"bm25": 1.0}, 0.5), 100)}
-    return Bundle(manifest, features, members, fusion, Encoder())  # type: ignore[arg-type]
+    return Bundle(manifest, features, members, fusion, encoders.Listening())  # type: ignore[arg-type]
 
 
 def search(bundle: Bundle, query: str) -> list[str]:

@@ -17,7 +17,7 @@ from pipelines.search.analysis import Analyzer
 from pipelines.search.spelling import counted
 from pipelines.search.variants import TIMES, variants
 from pipelines.text_encoding import TextVectors, text_key
-from tests.conformance import worlds
+from tests.conformance import encoders, worlds
 
 ENGLISH = Analyzer("english")
 FREQUENT = ["coffee", "grade", "apple", "lamp", "shirt", "hammer", "sofa", "violin", "tent", "ring", "brush", "drone"]
@@ -66,17 +66,6 @@ def test_without_vectors_nothing_is_said() -> None:
     assert variants({}, [], np.zeros((0, 3)), ENGLISH) == {}
 
 
-class Listening:
-    """An encoder that notes what it is asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def encode(self, text: str) -> np.ndarray:
-        self.asked.append(text)
-        return np.ones(2, np.float32)
-
-
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
     texts, vectors = shop({"coffe": (DRINKS, 2)})
@@ -89,7 +78,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> FeatureState:
 
 
 def test_the_frequent_word_is_searched_beside_what_was_typed_and_nothing_is_rewritten(state: FeatureState) -> None:
-    encoder = Listening()
+    encoder = encoders.Listening()
     query = QueryReader(state, Catalogue(state), encoder).read("Coffe mug")  # type: ignore[arg-type]
     coffee = ENGLISH.terms("coffee")[0]
     assert query.terms == tuple(ENGLISH.terms("coffe mug"))
