@@ -7,13 +7,15 @@ as many of the best along the axes hold nearly all of the best; the whole vector
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
 from pipelines.model_api import leading
-from pipelines.rounded_vectors import RoundedVectors
+from pipelines.rounded_vectors import PackedVectors, RoundedVectors
 from pipelines.storage import read_array, write_arrays
 
 AXES = 96
@@ -36,7 +38,8 @@ def main_axes(vectors: np.ndarray, n: int) -> np.ndarray:
     return np.ascontiguousarray(axes[:, ::-1][:, :n].T, np.float32)
 
 
-class Outlines(NamedTuple):
+@dataclass(frozen=True)
+class Outlines:
     """Vectors along their main axes.
 
     Attributes:
@@ -63,7 +66,11 @@ class Outlines(NamedTuple):
             n: how many are wanted.
             allowed: bool ``[n_rows]``, or None for all; others never appear.
         """
-        return leading(self.rows.products(self.axes @ vector), SPARE * n, allowed)
+        return leading(self._packed.products(self.axes @ vector), SPARE * n, allowed)
+
+    @functools.cached_property
+    def _packed(self) -> PackedVectors:
+        return PackedVectors(self.rows)
 
     def save(self, folder: Path) -> None:
         """Write ``axes.npy`` beside the rows."""

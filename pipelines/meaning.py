@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.main_axes import Outlines
 from pipelines.model_api import Candidates, Context, FittedModel, Proposal, best, leading
-from pipelines.rounded_vectors import RoundedVectors
+from pipelines.rounded_vectors import PackedVectors, RoundedVectors
 
 LONG_CATALOGUE = 20_000
 """Items beyond which not all of them are compared by all of their numbers; below, that takes half a millisecond."""
@@ -53,7 +53,7 @@ class Meaning(FittedModel):
     def __init__(self, texts: ItemTexts, *, reach: int) -> None:
         """``texts`` of the items; ``reach``: at most so many are proposed."""
         super().__init__(len(texts.vectors.codes))
-        self._texts = texts
+        self._texts, self._all = texts, PackedVectors(texts.vectors)
         self._reach = reach
 
     @abstractmethod
@@ -90,4 +90,4 @@ class Meaning(FittedModel):
         vector = self.asked(context)
         if vector is None:
             return np.full(self.n_items if codes is None else len(codes), np.nan, np.float32)
-        return self._texts.vectors.products(vector, codes)
+        return self._all.products(vector) if codes is None else self._texts.vectors.products(vector, codes)

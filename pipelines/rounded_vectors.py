@@ -12,12 +12,16 @@ many coordinates cancel, so that .0005 is usual (root mean square) and .003 the 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from pipelines.storage import read_array, write_arrays
+
+if TYPE_CHECKING:
+    from numkong import PackedMatrix
 
 CODES, SCALES = "codes.npy", "scales.npy"
 
@@ -53,8 +57,7 @@ class RoundedVectors(NamedTuple):
         if not codes.size:
             return np.full(len(codes), np.nan, np.float32)
         asked, scale = _one_rounded(vector)
-        found: np.ndarray = np.multiply(integer_products(asked, codes), scales * scale, dtype=np.float32)
-        return found
+        return _scaled(integer_products(asked, codes), scales, scale)
 
     def _of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Some rows; ``take`` copies them in half the time of brackets."""
@@ -90,13 +93,44 @@ def _one_rounded(vector: np.ndarray) -> tuple[np.ndarray, np.float32]:
     return np.rint(codes, out=codes).astype(np.int8)[None], scale
 
 
+def _scaled(sums: np.ndarray, scales: np.ndarray, scale: np.float32) -> np.ndarray:
+    found: np.ndarray = np.multiply(sums, scales * scale, dtype=np.float32)
+    return found
+
+
 def integer_products(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Exact inner products of int8 ``[1, d]`` with each row of int8 ``[n, d]``, as floats ``[n]`` that hold them.
+    """Exact inner products of int8 ``[1, d]`` with each row of int8 ``[n, d]``, ``[n]`` in a type that holds them.
 
-    The library sums in int32, far from its end: 127 * 127 * d reaches it with 133,000 numbers a vector. float32 holds
-    every one of these integers (up to 2^24) with 1,040 numbers a vector or fewer; beyond, float64 does.
+    The library sums in int32, far from its end: 127 * 127 * d reaches it with 133,000 numbers a vector. float32, which
+    scaled products are, holds every one of these integers (up to 2^24) with 1,040 numbers a vector or fewer.
     """
-    import simsimd  # with the first query: a bundle that does not search needs it not
+    import numkong  # with the first query: a bundle that does not search needs it not
 
-    kind: Literal["float32", "float64"] = "float32" if LARGEST**2 * one.shape[1] <= 2**24 else "float64"
-    return np.asarray(simsimd.cdist(one, many, "dot", out_dtype=kind)).reshape(len(many))
+    return np.asarray(numkong.cdist(one, many, "dot")).reshape(len(many))
+
+
+class PackedVectors:
+    """All rows of :class:`RoundedVectors` in the order that a processor multiplies them in.
+
+    The products are the same to the bit. It is a copy in memory, made with the first question.
+    """
+
+    def __init__(self, vectors: RoundedVectors) -> None:
+        """``vectors``: not changed afterwards."""
+        self._vectors = vectors
+
+    def products(self, vector: np.ndarray) -> np.ndarray:
+        """Those of :meth:`RoundedVectors.products` with all rows."""
+        codes, scales = self._vectors
+        if not codes.size:
+            return self._vectors.products(vector)
+        import numkong
+
+        asked, scale = _one_rounded(vector)
+        return _scaled(np.asarray(numkong.dots_packed(asked, self._packed))[0], scales, scale)
+
+    @functools.cached_property
+    def _packed(self) -> PackedMatrix:
+        import numkong
+
+        return numkong.dots_pack(self._vectors.codes, dtype="int8")

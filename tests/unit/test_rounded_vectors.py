@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.rounded_vectors import LARGEST, RoundedVectors, integer_products, rounded
+from pipelines.rounded_vectors import LARGEST, PackedVectors, RoundedVectors, integer_products, rounded
 
 DRAWN = np.random.default_rng(5)
 
@@ -33,6 +33,10 @@ def test_sums_are_exact_whatever_the_length_and_with_the_largest_numbers_there_a
     by_hand = [sum(int(a) * int(b) for a, b in zip(one[0], row, strict=True)) for row in many]
     assert by_hand[:2] == [127 * 127 * d, -127 * 127 * d]
     assert integer_products(one, many).tolist() == by_hand
+    with_scale_1 = RoundedVectors(many, np.ones(3, np.float32))
+    packed = PackedVectors(with_scale_1).products(one[0].astype(np.float32) / LARGEST)
+    np.testing.assert_array_equal(packed, with_scale_1.products(one[0].astype(np.float32) / LARGEST))
+    np.testing.assert_allclose(packed * LARGEST, by_hand, rtol=1e-6)
 
 
 def test_a_product_is_off_by_no_more_than_its_bound() -> None:
@@ -58,6 +62,16 @@ def test_some_rows_score_as_all_do_to_the_bit() -> None:
     kept, asked = RoundedVectors.of(unit(300, 48)), unit(1, 48)[0]
     for rows in (np.array([7]), np.array([299, 0, 7, 7]), np.zeros(0, np.int64)):
         np.testing.assert_array_equal(kept.products(asked, rows), kept.products(asked)[rows])
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (3, 384), (1000, 96), (257, 33), (0, 8)])
+def test_packed_rows_score_as_they_do_unpacked_to_the_bit(n: int, d: int) -> None:
+    vectors = unit(n, d)
+    vectors[1:2] = 0
+    kept, asked = RoundedVectors.of(vectors), unit(1, d)[0]
+    packed = PackedVectors(kept)
+    for question in (asked, -asked, np.zeros(d, np.float32)):
+        np.testing.assert_array_equal(packed.products(question), kept.products(question))
 
 
 def test_a_row_of_zeros_has_no_product_and_a_question_of_zeros_has_products_of_zero() -> None:
