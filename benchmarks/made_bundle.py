@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import model_registry
-from pipelines.bundle import MANIFEST
+from pipelines.arrays import read_array
 from pipelines.contracts import CATALOG, EventType, Surface
 from pipelines.features.definitions import ITEM, USER, USER_ITEM, Aggregate
 from pipelines.features.lookup import fold
@@ -24,6 +24,7 @@ from pipelines.features.state import FeatureState, UserItems
 from pipelines.fusion.convex import Convex
 from pipelines.fusion.weighted import Weighted
 from pipelines.ids import IdIndex
+from pipelines.manifest import MANIFEST
 from pipelines.model_api import TrainingData
 from pipelines.models import bm25
 from pipelines.models.item_knn import ItemKnn
@@ -31,9 +32,11 @@ from pipelines.models.popularity import Popularity
 from pipelines.models.repeat import Repeat
 from pipelines.models.two_tower import FittedTwoTower
 from pipelines.neighbours import Neighbours
+from pipelines.prepared import FOLDER as PREPARED
+from pipelines.prepared import Prepared
 from pipelines.search import phrases, spelling
 from pipelines.search.documents import written
-from pipelines.storage import file_sha256, read_array, read_json, value_sha256, write_json
+from pipelines.storage import file_sha256, read_json, value_sha256, write_json
 
 AS_OF = datetime(2010, 12, 1, tzinfo=UTC)
 STRENGTHS = {str(EventType.PURCHASE_COMPLETE): 1.0, str(EventType.ADD_TO_CART): 0.3, "detail-page-view": 0.1}
@@ -73,6 +76,7 @@ def make(folder: Path, *, n_items: int = 60, n_users: int = 20, rows_a_user: int
     (folder / "fusion" / "search").mkdir(parents=True)
     Convex({"bm25": 1.0}, 0.0).save(folder / "fusion" / "search")
     surfaces["search"] = {"fuser": "convex", "depth": 150}
+    Prepared.of(state, searched=True).save(folder / PREPARED)
     described = {name: {"kind": name, "applicable": True, "reason": None} for name in members}
     write_manifest(folder, {"members": described, "surfaces": surfaces, "as_of": AS_OF.isoformat()})
     return folder

@@ -30,6 +30,8 @@ from pipelines.features.state import FeatureState
 from pipelines.fusion import learning
 from pipelines.model_api import TrainingData
 from pipelines.params import AllParams
+from pipelines.prepared import FOLDER as PREPARED
+from pipelines.prepared import Prepared
 from pipelines.search.encoding import ENCODER
 from pipelines.text_encoding import TextVectors, VectorCache, item_text, text_key
 
@@ -81,6 +83,9 @@ def build(
         (into / "features").mkdir(parents=True)
         state.save(into / "features")
     built.weigh("features", into / "features")
+    with built.timed("attributes and suggestions"):
+        Prepared.of(state, searched=True).save(into / PREPARED)
+    built.weigh("attributes and suggestions", into / PREPARED)
     members = _members(state, params, built, say)
     _pack(into, members, params)
     built.weigh("bundle", into)

@@ -28,9 +28,9 @@ from benchmarks.recommend_latency import requests_of
 from benchmarks.started import serving
 from benchmarks.telling import add_output, tell
 from pipelines import champion
-from pipelines.bundle import MANIFEST
 from pipelines.champion import Pointer
 from pipelines.features.state import FeatureState
+from pipelines.manifest import MANIFEST
 from pipelines.storage import read_json, write_json
 
 CLIENTS = 16

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.search.analysis import normalised
+from pipelines.storage import read_json, write_json
 
 LONGEST = 200
 """Characters of a value; longer ones are texts and not values."""
@@ -51,6 +54,30 @@ class Attributes:
                 items.append(code)
                 texts.append(value)
         return cls({name: _attribute(*rows[name]) for name in sorted(rows)}, len(written))
+
+    def save(self, folder: Path) -> None:
+        """Write ``attributes.json``, and ``items`` and ``values`` of one attribute after those of another."""
+        several = self._by_name.values()
+        nothing = np.zeros(0, np.int32)
+        arrays = {
+            "items": np.concatenate([nothing, *(one.items for one in several)]),
+            "values": np.concatenate([nothing, *(one.values for one in several)]),
+        }
+        write_arrays(folder, arrays)
+        about = {name: [len(one.items), one.shown, list(one.codes)] for name, one in self._by_name.items()}
+        write_json(folder / "attributes.json", {"n_items": self._n_items, "attributes": about})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote; who has which value stays memory-mapped."""
+        about = read_json(folder / "attributes.json")
+        items, values = read_array(folder / "items.npy"), read_array(folder / "values.npy")
+        by_name, start = {}, 0
+        for name, (n, shown, keys) in about["attributes"].items():
+            span = slice(start, start := start + n)
+            codes = {key: code for code, key in enumerate(keys)}
+            by_name[name] = Attribute(tuple(shown), codes, items[span], values[span])
+        return cls(by_name, about["n_items"])
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines import explanation, model_registry, rescue
+from pipelines.arrays import same_files_once
 from pipelines.catalogue import Catalogue
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
@@ -33,16 +34,17 @@ from pipelines.fusion.shortlist import one_after_the_other, shortlist
 from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion, load_fusion
 from pipelines.kept_orders import KeptOrders
+from pipelines.manifest import MANIFEST, check_files
 from pipelines.model_api import Context, FittedModel, first_allowed
+from pipelines.prepared import FOLDER, Prepared
 from pipelines.query_reader import QueryReader
 from pipelines.ranking import Filter, RankedItem, Ranking, RankRequest, Source
 from pipelines.search.encoding import ENCODER, QueryEncoder
 from pipelines.search.labels import fold_of
 from pipelines.search.query import Query
-from pipelines.storage import file_sha256, read_json, same_files_once, value_sha256
+from pipelines.storage import file_sha256, read_json, value_sha256
 from pipelines.workspace import Workspace
 
-MANIFEST = "manifest.json"
 SIMILAR_MEMBERS = {"item_knn": None, "two_tower": None, "ease": None, "text": "text_only", "tuned_text": "text_only"}
 """Kinds asked for similar items, in this order of trust, with what an answer of theirs is reported as."""
 
@@ -59,6 +61,7 @@ class Bundle:
         encoder: QueryEncoder | None = None,
         *,
         orders: KeptOrders | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         """Put parts together; ``members`` are those that apply, in the order of the manifest."""
         self.encoder = encoder
@@ -68,6 +71,10 @@ class Bundle:
         self.fusion = dict(fusion)
         self.catalogue = Catalogue(features)
         self.reader = QueryReader(features, self.catalogue, encoder)
+        if prepared is not None:
+            vars(self.catalogue)["attributes"] = prepared.attributes
+            if prepared.beginnings is not None:
+                vars(self.reader)["beginnings"] = prepared.beginnings
         self._orders = orders or KeptOrders()
 
     @classmethod
@@ -98,7 +105,8 @@ class Bundle:
             }
         fusion = {Surface(s): load_fusion(folder / "fusion" / s, about) for s, about in manifest["surfaces"].items()}
         kept = KeptOrders(bundle=str(manifest["id"]), folder=orders)
-        return cls(manifest, features, members, fusion, QueryEncoder.load(folder / ENCODER), orders=kept)
+        encoder, prepared = QueryEncoder.load(folder / ENCODER), Prepared.load(folder / FOLDER)
+        return cls(manifest, features, members, fusion, encoder, orders=kept, prepared=prepared)
 
     @property
     def id(self) -> str:
@@ -396,22 +404,6 @@ class Bundle:
         pairs = zip(codes.tolist(), values.tolist(), strict=True)
         items = (RankedItem(self.features.item_ids[c], c, place, s, 1.0) for place, (c, s) in enumerate(pairs, 1))
         return Ranking(tuple(items), fallback)
-
-
-def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare a bundle's files with its manifest.
-
-    Raises:
-        ArtifactError: naming the first file that is missing or not what the manifest says.
-    """
-    for name, wanted in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise ArtifactError(f"{path} is missing from the bundle", do="run `dvc repro`, or promote again")
-        if (found := file_sha256(path)) != wanted:
-            raise ArtifactError(
-                f"{path} is damaged", found=found[:16], wanted=wanted[:16], do="run `dvc repro`, or promote again"
-            )
 
 
 def at_instant(artifacts: Path, instant: str) -> Bundle:

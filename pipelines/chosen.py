@@ -9,11 +9,12 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, TrainingData
 from pipelines.search.analysis import Analyzer
 from pipelines.search.choices import Choices
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 
 ITEMS = "items"
 """Folder of what a member knows of each item."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.storage import read_array
+from pipelines.arrays import read_array
 
 SEARCHED_AT_THE_COST_OF_HASHED = 100
 """Ids of an index that are hashed in the time in which one is searched for: few are searched for, many joined."""

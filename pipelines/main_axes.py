@@ -14,9 +14,9 @@ from typing import Self
 
 import numpy as np
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.model_api import leading
 from pipelines.rounded_vectors import PackedVectors, RoundedVectors
-from pipelines.storage import read_array, write_arrays
 
 AXES = 96
 """Of the 384 numbers of a sentence embedding a quarter, with which 99 in 100 of the best 100 are found."""

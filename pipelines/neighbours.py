@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.model_api import Candidates, best
-from pipelines.storage import read_arrays, write_arrays
 
 ROWS_AT_ONCE = 16
 """Rows added up in one go: copies of so many stay in the processor's cache."""

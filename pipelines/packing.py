@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import MANIFEST
 from pipelines.contracts import Surface
+from pipelines.features.state import FeatureState
 from pipelines.fusion.surface import CHOICE, FOLD_FOLDERS
+from pipelines.manifest import MANIFEST
+from pipelines.prepared import FOLDER as PREPARED
+from pipelines.prepared import Prepared
 from pipelines.search.encoding import ENCODER
 from pipelines.storage import file_sha256, read_json, replacing_folder, value_sha256, write_json
 from pipelines.workspace import SERVED, Workspace
@@ -55,6 +58,9 @@ def pack(
                 surfaces[str(surface)] = read_json(folder / "fusion" / surface / CHOICE)
         if str(Surface.SEARCH) in surfaces and (work.query_encoder).is_dir():
             shutil.copytree(work.query_encoder, folder / ENCODER)
+        if instant == SERVED:
+            features = FeatureState.load(folder / "features")
+            Prepared.of(features, searched=str(Surface.SEARCH) in surfaces).save(folder / PREPARED)
         for name, path in (extra or {}).items():
             shutil.copyfile(path, folder / name)
         files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -17,7 +17,7 @@ from pipelines.search.naming import Names
 from pipelines.search.negation import parted
 from pipelines.search.query import Negation, Query
 from pipelines.search.spelling import Speller, words_of
-from pipelines.search.suggestions import Suggester, Suggestion, entries
+from pipelines.search.suggestions import Beginnings, Suggester, Suggestion, entries
 
 OFFERED_ITEMS = 20_000
 """Items that may be suggested while somebody types: those that sell best."""
@@ -97,17 +97,22 @@ class QueryReader:
 
     @functools.cached_property
     def _suggester(self) -> Suggester:
+        return Suggester(self.beginnings, self._speller)
+
+    @functools.cached_property
+    def beginnings(self) -> Beginnings:
+        """Of all that may be suggested."""
         allowed = self._catalogue.passing(Filter())
         counts = self._catalogue.facets(np.flatnonzero(allowed), ("brand", "category"))
         best = first_allowed(self._catalogue.best_selling, OFFERED_ITEMS, allowed)
         titles = self._features.catalog["title"].take(best).to_pylist()
         items = zip(self._features.item_ids.ids(best.tolist()), titles, strict=True)
         brands, categories = dict(counts["brand"]), dict(counts["category"])
-        offered = entries(
+        weighted = entries(
             brands=brands,
             categories=categories,
             phrases=self._features.phrases,
             searched=self._features.searched,
             items=items,
         )
-        return Suggester(offered, self._speller)
+        return Beginnings.of(weighted)

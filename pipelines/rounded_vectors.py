@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from pipelines.storage import read_array, write_arrays
+from pipelines.arrays import read_array, write_arrays
 
 if TYPE_CHECKING:
     from numkong import PackedMatrix

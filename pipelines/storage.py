@@ -12,14 +12,10 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from pipelines.errors import ArtifactError
 
@@ -142,49 +138,6 @@ def unpack(archive: tarfile.TarFile, target: Path) -> None:
     # the library's own filter exists from Python 3.11.4 on; Debian 12 has 3.11.2
     archive.extraction_filter = getattr(tarfile, "data_filter", None)
     archive.extractall(target, members)  # noqa: S202 - looked at above
-
-
-def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write each array as ``<name>.npy`` (no pickles: a bundle is data, never code)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-
-
-def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Read every ``.npy`` of a folder, memory-mapped, so that workers share the pages."""
-    return {path.stem: read_array(path) for path in sorted(folder.glob("*.npy"))}
-
-
-_same: ContextVar[Mapping[Path, Path]] = ContextVar("_same", default=MappingProxyType({}))
-
-
-@contextmanager
-def same_files_once(folder: Path, digests: Mapping[str, str]) -> Iterator[None]:
-    """Within, :func:`read_array` reads files of equal content from one of them, so that memory and caches hold one.
-
-    Args:
-        folder: what the files lie in.
-        digests: of their content, by path below it.
-    """
-    first: dict[str, str] = {}
-    for name in sorted(digests):
-        first.setdefault(digests[name], name)
-    token = _same.set({folder / name: folder / first[digest] for name, digest in digests.items()})
-    try:
-        yield
-    finally:
-        _same.reset(token)
-
-
-def read_array(path: Path) -> np.ndarray:
-    """Read one array memory-mapped and read-only."""
-    try:
-        return np.asarray(np.load(_same.get().get(path, path), mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} does not exist", do="run `dvc repro`") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged", found=error, do="delete its folder and run `dvc repro`") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipelines.arrays import read_array
 from pipelines.contracts import CATEGORY_PATH, MULTI_CATEGORY
 from pipelines.errors import ArtifactError
-from pipelines.storage import read_array, read_json, replacing_file, write_json
+from pipelines.storage import read_json, replacing_file, write_json
 
 CHUNK = 1024
 """Texts encoded between two writes to a cache."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipelines import champion as champions
 from pipelines import feedback
 from pipelines.errors import ArtifactError
+from pipelines.manifest import MANIFEST, check_files
 from pipelines.storage import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +84,6 @@ def verify(choice: BundleChoice) -> None:
     Raises:
         ArtifactError: naming the first file that is missing or damaged.
     """
-    from pipelines.bundle import MANIFEST, check_files
-
     if not (choice.folder / MANIFEST).is_file():
         raise ArtifactError(
             f"{choice.folder} holds no bundle", found=f"named by {choice.source}", wanted=MANIFEST, do="promote again"

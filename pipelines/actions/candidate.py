@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import MANIFEST, check_files
 from pipelines.champion import Pointer
 from pipelines.errors import ArtifactError, PromotionRefused
+from pipelines.manifest import MANIFEST, check_files
 from pipelines.storage import file_sha256, read_json
 
 PROMOTE = "promote"

@@ -19,8 +19,8 @@ import yaml
 
 from pipelines import champion, exclusions
 from pipelines import params as parameters
-from pipelines.bundle import MANIFEST, check_files
 from pipelines.errors import FuselineError
+from pipelines.manifest import MANIFEST, check_files
 from pipelines.params import AllParams
 from pipelines.storage import is_locked, read_json
 

@@ -20,9 +20,9 @@ from pipelines.actions.candidate import Candidate
 from pipelines.actions.record import run_record
 from pipelines.actions.rollback import rollback
 from pipelines.adapters.tracking import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
-from pipelines.bundle import MANIFEST, check_files
 from pipelines.champion import Pointer
 from pipelines.errors import ArtifactError, PromotionRefused
+from pipelines.manifest import MANIFEST, check_files
 from pipelines.storage import read_json, replacing_folder
 
 Package = Callable[[Path, int, Path], str]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipelines import champion
 from pipelines.adapters.tracking import CHAMPION, PREVIOUS, Registry
-from pipelines.bundle import MANIFEST, check_files
 from pipelines.champion import Pointer
 from pipelines.errors import ArtifactError, FuselineError, PromotionRefused
+from pipelines.manifest import MANIFEST, check_files
 from pipelines.storage import read_json
 
 

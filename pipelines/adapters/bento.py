@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.bundle import MANIFEST
 from pipelines.errors import ArtifactError
+from pipelines.manifest import MANIFEST
 from pipelines.storage import read_json, write_json
 
 NAME = "fuseline"

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.arrays import read_array, read_arrays, write_arrays
 from pipelines.errors import ArtifactError
 from pipelines.features.definitions import USER, USER_ITEM
 from pipelines.ids import IdIndex
 from pipelines.rounded_vectors import RoundedVectors
-from pipelines.storage import read_array, read_arrays, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 
 CATALOG = "catalog.arrow"
 """Uncompressed: three times the file of Parquet, and none of it in a worker's own memory."""

@@ -22,10 +22,11 @@ from typing import Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.fusion.candidates import CandidateList, ranks, standardised
 from pipelines.fusion.features import FEATURES, Part
 from pipelines.fusion.fuser import FittedFuser, FuserConfig, LabelledList, Method
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 
 VIEWS = 3
 """Columns per member: score, place in its list, z-score within the list."""

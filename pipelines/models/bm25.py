@@ -20,11 +20,12 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_array
 from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData, leading
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
-from pipelines.storage import read_array, read_json, write_json
+from pipelines.storage import read_json, write_json
 
 LEGS: dict[str, tuple[str, ...]] = {
     "name": ("brand", "title"),

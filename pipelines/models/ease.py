@@ -12,9 +12,9 @@ from typing import Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.model_api import Candidates, Context, FittedModel, Kind, ModelConfig, TrainingData
 from pipelines.neighbours import Neighbours
-from pipelines.storage import read_array, write_arrays
 
 
 class EaseConfig(ModelConfig):

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.ids import IdIndex
@@ -30,7 +31,7 @@ from pipelines.model_api import (
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
 from pipelines.search.negation import LANGUAGES, Reader
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 
 TERMS, ABOUT, TITLES = "terms", "negation.json", "titles"
 

@@ -15,9 +15,9 @@ from typing import Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, first_allowed
-from pipelines.storage import read_array, write_arrays
 
 
 class NewcomersConfig(ModelConfig):

@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 from pydantic import Field, field_validator
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.features.definitions import ITEM
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, first_allowed
-from pipelines.storage import read_array, write_arrays
 
 
 class PopularityConfig(ModelConfig):

@@ -20,10 +20,11 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState
 from pipelines.model_api import Context, FittedModel, Kind, Need, Proposal, TrainingData
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 from pipelines.towers import TowerConfig, pooled
 
 LEAST_SEARCHES = 1000

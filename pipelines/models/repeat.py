@@ -14,10 +14,11 @@ from typing import Self
 import numpy as np
 from pydantic import Field, field_validator
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.contracts import Surface
 from pipelines.features.definitions import USER_ITEM
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Proposal, TrainingData, first_allowed
-from pipelines.storage import read_array, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 
 TIE_BREAK = 1e-6
 """Weight of popularity: enough to order equals, too little to reorder the rest."""

@@ -21,10 +21,11 @@ from typing import Self
 import numpy as np
 from pydantic import Field
 
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.features.state import UserHistory
 from pipelines.inner_product import InnerProducts
 from pipelines.model_api import Candidates, Context, FittedModel, Kind, Proposal, TrainingData, best
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.storage import read_json, write_json
 from pipelines.towers import TowerConfig, pooled
 
 ATTRIBUTE = "attribute_"

@@ -15,7 +15,8 @@ from typing import Self
 
 import numpy as np
 
-from pipelines.storage import read_arrays, read_json, write_arrays, write_json
+from pipelines.arrays import read_arrays, write_arrays
+from pipelines.storage import read_json, write_json
 
 QUERIES = "queries.json"
 

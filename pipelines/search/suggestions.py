@@ -11,17 +11,19 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from pipelines.arrays import read_array, write_arrays
 from pipelines.contracts import CATEGORY_PATH
 from pipelines.search.analysis import UNSPACED, normalised, script, unaccented
 from pipelines.search.spelling import Speller
+from pipelines.storage import read_json, write_json
 
 COMPARED = 48
 """Characters by which continuations are told apart; longer ones are equal in order."""
@@ -106,34 +108,78 @@ def folded(text: str) -> str:
     return " ".join(spaced.split())
 
 
+class Beginnings(NamedTuple):
+    """The beginnings of all words of what may be offered, in the order of the alphabet.
+
+    Attributes:
+        offered: what may be, by entry.
+        text: all folded texts, :data:`END` before each.
+        places: int32 ``[n]``, where in ``text`` each word begins.
+        entries: int32 ``[n]``, what each belongs to.
+        strength: float32 ``[n]``, the order among those that match.
+    """
+
+    offered: list[Suggestion]
+    text: str
+    places: np.ndarray
+    entries: np.ndarray
+    strength: np.ndarray
+
+    @classmethod
+    def of(cls, weighted: Iterable[tuple[Suggestion, float]]) -> Self:
+        """``weighted``: of :func:`entries`."""
+        by_text: dict[str, tuple[Suggestion, float]] = {}
+        for suggestion, weight in weighted:
+            if key := folded(suggestion.text[:READ]):
+                by_text.setdefault(key, (suggestion, weight))
+        offered = [suggestion for suggestion, _ in by_text.values()]
+        text = "".join(END + key for key in by_text)
+        lengths = np.array([len(key) + 1 for key in by_text], np.int64)
+        starts = np.cumsum(lengths) - lengths + 1
+        sorted_ = sorted(_word_starts(text), key=lambda place: text[place : place + COMPARED])
+        places = np.array(sorted_, np.int32)
+        belongs = np.searchsorted(starts, places, side="right").astype(np.int32) - 1
+        weights = np.array([weight for _, weight in by_text.values()], np.float32)
+        items = np.array([one.kind is Kind.ITEM for one in offered], np.bool_)
+        strength = _strengths(items, weights)[belongs] + np.isin(places, starts)
+        return cls(offered, text, places, belongs, strength.astype(np.float32))
+
+    def save(self, folder: Path) -> None:
+        """Write ``offered.json`` and the arrays."""
+        write_json(folder / "offered.json", {"text": self.text, "offered": self.offered})
+        write_arrays(folder, {"places": self.places, "entries": self.entries, "strength": self.strength})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote; the arrays stay memory-mapped."""
+        about, kinds = read_json(folder / "offered.json"), {str(kind): kind for kind in Kind}
+        offered = [Suggestion(text, kinds[kind], value) for text, kind, value in about["offered"]]
+        return cls(
+            offered, about["text"], *(read_array(folder / f"{name}.npy") for name in ("places", "entries", "strength"))
+        )
+
+
+def _strengths(items: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Order among what matches: items last, then by weight, in shares of 1, which stands for what begins so; float64.
+
+    Args:
+        items: bool ``[m]``, what is an item.
+        weights: of :func:`entries`, ``[m]``.
+    """
+    heaviest = float(weights.max(initial=0.0, where=~items)) or 1.0
+    strength: np.ndarray = 2.0 * ~items + 0.999 * np.where(items, weights, weights / heaviest)
+    return strength
+
+
 class Suggester:
     """Read-only, thread-safe; a dozen bytes for each word of what may be offered, beside the texts."""
 
-    def __init__(self, offered: Iterable[tuple[Suggestion, float]], speller: Speller) -> None:
-        """``offered``: of :func:`entries`; ``speller`` corrects words that are finished."""
-        by_text: dict[str, tuple[Suggestion, float]] = {}
-        for suggestion, weight in offered:
-            if key := folded(suggestion.text[:READ]):
-                by_text.setdefault(key, (suggestion, weight))
+    def __init__(self, beginnings: Beginnings, speller: Speller) -> None:
+        """``speller`` corrects words that are finished."""
+        self._offered, self._text, places, self._entries, self._strength = beginnings
+        self._places = np.ascontiguousarray(places).data  # gives numbers, and faster than an array does
         self._speller = speller
-        self._offered = [suggestion for suggestion, _ in by_text.values()]
-        self._text = "".join(END + key for key in by_text)
-        lengths = np.array([len(key) + 1 for key in by_text], np.int64)
-        starts = np.cumsum(lengths) - lengths + 1
-        places = sorted(_word_starts(self._text), key=lambda place: self._text[place : place + COMPARED])
-        self._places = array("i", places)
-        self._entries = np.searchsorted(starts, places, side="right").astype(np.int32) - 1
-        weights = np.array([weight for _, weight in by_text.values()], np.float32)
-        self._strength = self._strengths(np.isin(places, starts), weights)
         self._at_first = self._best(0, len(places), MOST)
-
-    def _strengths(self, begins: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Order among what matches: items last, what begins so before what goes on so, then by weight; float32."""
-        items = np.array([one.kind is Kind.ITEM for one in self._offered], np.bool_)
-        heaviest = float(weights.max(initial=0.0, where=~items)) or 1.0
-        share = 0.999 * np.where(items, weights, weights / heaviest)
-        strength: np.ndarray = 2.0 * ~items[self._entries] + begins + share[self._entries]
-        return strength.astype(np.float32)
 
     def complete(self, typed: str, n: int) -> list[Suggestion]:
         """At most ``n`` of :data:`MOST` suggestions, the most likely first; without a letter what is most frequent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines import feedback
 from pipelines import params as parameters
-from pipelines.bundle import MANIFEST
+from pipelines.manifest import MANIFEST
 from pipelines.packing import pack
 from pipelines.stages.running import arguments, run
 from pipelines.storage import file_sha256, read_json

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.arrays import read_array
 from pipelines.search.encoding import ABOUT, DOWN, ENCODER, UP, Additions
-from pipelines.storage import read_array, read_json, write_json
+from pipelines.storage import read_json, write_json
 
 ALL = "all"
 """Name of the version that learned from all labels."""

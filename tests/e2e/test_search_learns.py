@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import feedback
+from pipelines import feedback, prepared
 from pipelines.actions.collect import collect
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
@@ -54,6 +54,7 @@ def server(shop: Path) -> Iterator[Server]:
 def test_choices_of_many_lift_an_item_and_those_of_one_no_further_than_the_bound(
     shop: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert (shop / "artifacts" / "bundle" / prepared.FOLDER / prepared.SUGGESTIONS).is_dir()
     before = scores(Bundle.load(shop / "artifacts" / "bundle"))
     shown = [item["id"] for item in server.post("/v1/search", {"query": QUERY, "n": 40, "explore": False})["items"]]
     assert shown.index(CHOSEN) > 2

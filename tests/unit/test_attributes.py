@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,24 @@ def attributes() -> Attributes:
 
 def having(attributes: Attributes, name: str, *values: str) -> list[int]:
     return np.flatnonzero(attributes.having(name, values)).tolist()
+
+
+def test_what_was_saved_filters_and_counts_the_same(attributes: Attributes, tmp_path: Path) -> None:
+    attributes.save(tmp_path)
+    again = Attributes.load(tmp_path)
+    assert again.names == attributes.names
+    for name in attributes.names:
+        inside = np.array([True, True, False, True, True])
+        assert again.counted(name, inside) == attributes.counted(name, inside)
+        for value in ("RED", "blue", "12", "4.5", "true", "nothing"):
+            assert having(again, name, value) == having(attributes, name, value)
+
+
+def test_a_catalogue_without_attributes_is_saved_too(tmp_path: Path) -> None:
+    Attributes.of([None, None]).save(tmp_path)
+    again = Attributes.load(tmp_path)
+    assert again.names == ()
+    assert having(again, "color", "red") == []
 
 
 def test_names_are_those_that_have_a_value(attributes: Attributes) -> None:

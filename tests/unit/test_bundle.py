@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.bundle import MANIFEST, Bundle
+from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.errors import ArtifactError
 from pipelines.exploration import PROTECTED, RATE, explore
@@ -19,6 +19,7 @@ from pipelines.features.state import FeatureState
 from pipelines.fusion.reciprocal_rank import ReciprocalRank
 from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion
+from pipelines.manifest import MANIFEST
 from pipelines.model_api import TrainingData
 from pipelines.models import item_knn, popularity, repeat
 from pipelines.ranking import Filter, RankRequest

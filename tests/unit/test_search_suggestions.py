@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.search.analysis import Analyzer
 from pipelines.search.spelling import Speller
-from pipelines.search.suggestions import MOST, Kind, Suggester, Suggestion, entries, folded
+from pipelines.search.suggestions import MOST, Beginnings, Kind, Suggester, Suggestion, entries, folded
 
 WORDS = {"kitchen": 9, "towel": 5, "coffee": 7, "mug": 8, "café": 1, "table": 2, "mugs": 1, "red": 3}
 BRANDS = {"Café Noir": 4, "Kiln & Co": 9, "小米": 2}
@@ -18,7 +20,19 @@ ITEMS = [("m1", "Coffee mug with a very small handle"), ("m2", "Mug, red"), ("p9
 @pytest.fixture(scope="module")
 def suggester() -> Suggester:
     offered = entries(brands=BRANDS, categories=CATEGORIES, phrases=PHRASES, searched={}, items=ITEMS)
-    return Suggester(offered, Speller(WORDS, Analyzer()))
+    return Suggester(Beginnings.of(offered), Speller(WORDS, Analyzer()))
+
+
+def test_what_was_saved_offers_the_same(tmp_path: Path) -> None:
+    offered = entries(brands=BRANDS, categories=CATEGORIES, phrases=PHRASES, searched={"blue mug": 7}, items=ITEMS)
+    made = Beginnings.of(offered)
+    made.save(tmp_path)
+    again = Beginnings.load(tmp_path)
+    assert again.offered == made.offered
+    assert {type(one) for one in again.offered} == {Suggestion}
+    speller = Speller(WORDS, Analyzer())
+    for typed in ("", "m", "mug", "coffee m", "kichen t", "手", "кра", "caf", "zzz"):
+        assert Suggester(again, speller).complete(typed, 9) == Suggester(made, speller).complete(typed, 9)
 
 
 def texts(suggester: Suggester, typed: str, n: int = 10) -> list[str]:
@@ -73,7 +87,7 @@ def test_nothing_typed_gives_what_is_most_frequent_and_nothing_known_gives_nothi
     assert texts(suggester, "")[:2] == ["Kitchen", "Mugs"]
     assert texts(suggester, " \x00 ") == texts(suggester, "")
     assert texts(suggester, "xyzzy") == []
-    assert Suggester([], Speller({}, Analyzer(None))).complete("a", 5) == []
+    assert Suggester(Beginnings.of([]), Speller({}, Analyzer(None))).complete("a", 5) == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +104,7 @@ def test_the_same_text_is_offered_once(suggester: Suggester) -> None:
 def test_what_people_searched_for_comes_before_what_the_catalogue_is_made_of_and_keeps_its_kind() -> None:
     searched = {"coffee to go": 5, "mug tree": 8, "mugs": 7}
     offered = entries(brands=BRANDS, categories=CATEGORIES, phrases=PHRASES, searched=searched, items=ITEMS)
-    suggester = Suggester(offered, Speller(WORDS, Analyzer()))
+    suggester = Suggester(Beginnings.of(offered), Speller(WORDS, Analyzer()))
     assert suggester.complete("mug", 3) == [
         Suggestion("mug tree", Kind.QUERY),
         Suggestion("Mugs", Kind.CATEGORY, "Kitchen > Mugs"),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.storage import file_sha256, read_array, same_files_once, write_arrays
+from pipelines.arrays import read_array, same_files_once, write_arrays
+from pipelines.storage import file_sha256
 
 
 def mapped(address: int) -> str:
