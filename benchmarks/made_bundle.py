@@ -142,7 +142,7 @@ def _state(rng: np.random.Generator, *, n_items: int, n_users: int, rows_a_user:
         text=_unit_rows(rng, n_items).astype(np.float16),
         target=str(EventType.PURCHASE_COMPLETE),
         strengths=STRENGTHS,
-        words=spelling.counted(written(catalog, NAMING), ()),
+        words=spelling.counted(written(catalog, NAMING), {}),
         phrases=phrases.counted(catalog["title"].to_pylist()),
     )
 

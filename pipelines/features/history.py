@@ -23,6 +23,7 @@ from pipelines.ids import IdIndex
 from pipelines.search import phrases, spelling
 from pipelines.search.analysis import Analyzer, normalised
 from pipelines.search.documents import written
+from pipelines.search.item_words import ItemWords
 from pipelines.search.variants import variants
 from pipelines.text_encoding import TextVectors, item_text, text_key
 
@@ -96,8 +97,8 @@ def build(
     item_values["price"] = catalog["price"].to_numpy(zero_copy_only=False).astype(np.float32)
     values, codes = _attributes(attributes, user_ids)
     vectors = None if text is None else text.lookup([text_key(t) for t in _texts(catalog)])
-    told = written(catalog, (*NAMING, "description"))
-    words = spelling.counted(written(catalog, NAMING), told)
+    told = ItemWords.of(written(catalog, (*NAMING, "description")))
+    words = spelling.counted(written(catalog, NAMING), told.counts)
     return FeatureState(
         time=time,
         item_ids=item_ids,

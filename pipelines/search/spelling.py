@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -48,16 +47,16 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(normalised(text))
 
 
-def counted(names: Iterable[str], everything: Iterable[str]) -> dict[str, int]:
+def counted(names: Iterable[str], occurs: Mapping[str, int]) -> dict[str, int]:
     """The catalogue's words and how often each occurs.
 
     Args:
         names: titles, brands and categories; each of their words counts.
-        everything: names and descriptions; a word that occurs here alone counts from :data:`TOLD_ONCE` times on.
+        occurs: how often each word does in names and descriptions, of :class:`pipelines.search.item_words.ItemWords`; a
+            word that names have not counts from :data:`TOLD_ONCE` times on.
     """
     named = {word for text in names for word in words_of(text)}
-    occurs = Counter(word for text in everything for word in words_of(text))
-    found = {word: max(occurs[word], 1) for word in named}
+    found = {word: max(occurs.get(word, 0), 1) for word in named}
     return found | {word: n for word, n in occurs.items() if n >= TOLD_ONCE and word not in found}
 
 

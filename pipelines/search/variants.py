@@ -12,14 +12,14 @@ Nothing is replaced, as the test may err: the frequent word is searched beside t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from pipelines.search.analysis import Analyzer
-from pipelines.search.spelling import words_of
+from pipelines.search.item_words import ItemWords
 
 SHORTEST = 5
 """Letters of a rare spelling, at least: shorter words are one error away from too much."""
@@ -31,15 +31,13 @@ STANDARD_ERRORS = 2.5
 """How far the items of a spelling lie from what as many items drawn at random would give, towards those of the word."""
 
 
-def variants(
-    counts: Mapping[str, int], texts: Sequence[str], vectors: np.ndarray, analyzer: Analyzer
-) -> dict[str, str]:
+def variants(counts: Mapping[str, int], written: ItemWords, vectors: np.ndarray, analyzer: Analyzer) -> dict[str, str]:
     """The frequent word of each rare spelling.
 
     Args:
         counts: how often each word occurs, of :func:`pipelines.search.spelling.counted`.
-        texts: what is written about each item.
-        vectors: of the item texts, unit, float ``[len(texts), d]``; zeros for an item without text.
+        written: the words of what is written about each item.
+        vectors: of the item texts, unit, float ``[n_items, d]``; zeros for an item without text.
         analyzer: of the texts; words of one stem are found together anyway.
     """
     pairs = _one_error_apart(counts, analyzer)
@@ -47,7 +45,7 @@ def variants(
     known = known[known.any(axis=1)]
     if not pairs or not len(known):
         return {}
-    having = _having({*pairs, *pairs.values()}, texts)
+    having = written.having({*pairs, *pairs.values()})
     centre = known.mean(axis=0)
     spread = known.T @ known / len(known) - np.outer(centre, centre)
     return {
@@ -75,15 +73,6 @@ def _one_error_apart(counts: Mapping[str, int], analyzer: Analyzer) -> dict[str,
                 continue
             if other not in found or counts[word] > counts[found[other]]:
                 found[other] = word
-    return found
-
-
-def _having(words: set[str], texts: Iterable[str]) -> dict[str, list[int]]:
-    """Items in whose text each of these words stands."""
-    found: dict[str, list[int]] = {word: [] for word in words}
-    for item, text in enumerate(texts):
-        for word in words.intersection(words_of(text)):
-            found[word].append(item)
     return found
 
 

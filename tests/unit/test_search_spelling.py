@@ -8,6 +8,7 @@ import pytest
 from rapidfuzz.distance import OSA
 
 from pipelines.search.analysis import Analyzer
+from pipelines.search.item_words import ItemWords
 from pipelines.search.spelling import Speller, counted
 
 NAMES = ["Kitchen scissors", "Kitchen towel, red", "Basketball", "Kettle", "Kitten bowl", "Café mug"]
@@ -16,7 +17,7 @@ EVERYTHING = [*NAMES, "A stainles thing", "dishwasher safe", "safe in the dishwa
 
 @pytest.fixture(scope="module")
 def speller() -> Speller:
-    return Speller(counted(NAMES, EVERYTHING), Analyzer("english"))
+    return Speller(counted(NAMES, ItemWords.of(EVERYTHING).counts), Analyzer("english"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_numbers_and_the_other_words_stay_as_they_are(speller: Speller) -> None:
 
 
 def test_a_word_written_once_in_a_description_is_no_word_to_correct_to_nor_to_keep() -> None:
-    counts = counted(NAMES, EVERYTHING)
+    counts = counted(NAMES, ItemWords.of(EVERYTHING).counts)
     assert "stainles" not in counts
     assert counts["dishwasher"] == 2
 
@@ -100,3 +101,12 @@ def test_words_with_other_letters_are_left_out_and_none_that_is_near_enough() ->
             assert near <= set(kept)
             assert kept == sorted(kept, key=lambda other: (len(other), words.index(other)))
     assert len(many._with_like_letters("abcde", 1)) < len(words) / 10
+
+
+def test_items_are_found_by_the_words_that_are_written_about_them() -> None:
+    told = ItemWords.of(["Red mug, red", "", "blue MUG", "tea"])
+    assert dict(told.counts) == {"red": 2, "mug": 2, "blue": 1, "tea": 1}
+    found = told.having({"mug", "red", "tea", "cup"})
+    assert {word: items.tolist() for word, items in found.items()} == {"mug": [0, 2], "red": [0], "tea": [3], "cup": []}
+    assert {word: items.tolist() for word, items in told.having(["cup"]).items()} == {"cup": []}
+    assert ItemWords.of([]).having(["cup"])["cup"].tolist() == []

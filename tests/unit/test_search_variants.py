@@ -14,6 +14,7 @@ from pipelines.features import history
 from pipelines.features.state import FeatureState
 from pipelines.query_reader import QueryReader
 from pipelines.search.analysis import Analyzer
+from pipelines.search.item_words import ItemWords
 from pipelines.search.spelling import counted
 from pipelines.search.variants import TIMES, variants
 from pipelines.text_encoding import TextVectors, text_key
@@ -39,7 +40,8 @@ def shop(rare: dict[str, tuple[np.ndarray, int]]) -> tuple[list[str], np.ndarray
 
 def found(rare: dict[str, tuple[np.ndarray, int]], analyzer: Analyzer = ENGLISH) -> dict[str, str]:
     texts, vectors = shop(rare)
-    return variants(counted(texts, texts), texts, vectors, analyzer)
+    told = ItemWords.of(texts)
+    return variants(counted(texts, told.counts), told, vectors, analyzer)
 
 
 def test_a_rare_word_among_the_items_of_the_word_it_resembles_is_a_spelling_of_it() -> None:
@@ -62,8 +64,9 @@ def test_words_of_one_stem_two_errors_and_short_words_are_left_alone() -> None:
 
 def test_without_vectors_nothing_is_said() -> None:
     texts, vectors = shop({"coffe": (DRINKS, 2)})
-    assert variants(counted(texts, texts), texts, 0 * vectors, ENGLISH) == {}
-    assert variants({}, [], np.zeros((0, 3)), ENGLISH) == {}
+    told = ItemWords.of(texts)
+    assert variants(counted(texts, told.counts), told, 0 * vectors, ENGLISH) == {}
+    assert variants({}, ItemWords.of([]), np.zeros((0, 3)), ENGLISH) == {}
 
 
 @pytest.fixture(scope="module")
