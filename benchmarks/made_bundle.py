@@ -209,7 +209,9 @@ def enlarge(source: Path, target: Path, *, n_items: int) -> Path:
     n, copies = features.n_items, -(-n_items // features.n_items)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    _larger_state(features, copies).save(_folder(target / "features"))
+    larger = _larger_state(features, copies)
+    larger.save(_folder(target / "features"))
+    Prepared.of(larger, searched=False).save(target / PREPARED)
     manifest = read_json(source / MANIFEST)
     kinds = {name: about["kind"] for name, about in manifest["members"].items()}
     kept = model_registry.speaking(kinds, Surface.RECOMMEND)

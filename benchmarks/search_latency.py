@@ -29,7 +29,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bm25_peers, composed_shop, load, rounds, search_bundle
+from benchmarks import bm25_peers, composed_shop, load, rounds, search_bundle, yardstick
 from benchmarks.search_bundle import Built
 from benchmarks.started import serving
 from benchmarks.telling import add_output, say, tell
@@ -177,9 +177,11 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
             rounds.Target(DISTINCT, ours.port, distinct),
             rounds.Target(MIX, ours.port, mix),
         ]
+        before = yardstick.product_ms()
         rows = rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed)
         return {
             "rows": rows,
+            "yardstick_ms_before_and_after": [before, yardstick.product_ms()],
             "clients": load.CLIENTS,
             "start_s": round(ours.start_s, 2),
             "start_of_empty_route_s": round(empty.start_s, 2),
