@@ -199,11 +199,12 @@ class FacetValue(BaseModel):
 
 
 class Understood(BaseModel):
-    """What of the catalogue a query names, and what it rules out."""
+    """What of the catalogue a query names, what it rules out, and what is searched with it."""
 
     brands: list[str]
     categories: list[str] = Field(description="whole paths")
     unwanted: list[str] = Field(description="stems of what shall not be there, as in `belt without buckle`")
+    beside: list[str] = Field(description="stems searched as well: of the word that a rare spelling stands for")
 
 
 class SearchAnswer(ListAnswer):

@@ -60,5 +60,10 @@ class Query:
         return () if self.negation is None else self.negation.unwanted
 
     def understood(self) -> dict[str, tuple[str, ...]]:
-        """For people: the brands and categories that it names, and the terms of what shall not be there."""
-        return {"brands": self.brands, "categories": self.categories, "unwanted": self.unwanted}
+        """For people: the brands and categories that it names, terms of what shall not be there, and those beside."""
+        return {
+            "brands": self.brands,
+            "categories": self.categories,
+            "unwanted": self.unwanted,
+            "beside": self.beside,
+        }

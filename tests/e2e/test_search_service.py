@@ -116,6 +116,7 @@ def test_what_a_query_names_is_told_with_explain(server: Server) -> None:
         "brands": ["brand1"],
         "categories": ["Garden > Tools > Spades"],
         "unwanted": [],
+        "beside": [],
     }
     assert "understood" not in search(server, "brand1 spade")
 

@@ -86,6 +86,7 @@ def test_the_frequent_word_is_searched_beside_what_was_typed_and_nothing_is_rewr
     coffee = ENGLISH.terms("coffee")[0]
     assert query.terms == tuple(ENGLISH.terms("coffe mug"))
     assert (query.wanted, query.rewritten) == ((*query.terms, coffee), None)
+    assert query.understood()["beside"] == (coffee,)
     assert encoder.asked == ["coffe mug coffee"]
     plain = QueryReader(state, Catalogue(state), encoder).read("coffee coffe")  # type: ignore[arg-type]
     assert plain.wanted == plain.terms
