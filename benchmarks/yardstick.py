@@ -1,7 +1,7 @@
 """How fast a machine is, by work that has nothing of ours: what targets were made from can be told from it.
 
 The targets of latency were set on a machine that multiplies 100,000 float32 vectors of 64 numbers with one vector in
-:data:`WHERE_TARGETS_WERE_SET` milliseconds on one core. It reads 25.6 MB, which no cache of a core holds.
+.92 milliseconds on one core. It reads 25.6 MB, which no cache of a core holds.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
-WHERE_TARGETS_WERE_SET = 0.92
 
 _PROGRAM = """
 import statistics, time

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipelines.arrays import read_array, write_arrays
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.search.analysis import normalised
 from pipelines.storage import read_json, write_json
 
@@ -70,13 +70,12 @@ class Attributes:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what :meth:`save` wrote; who has which value stays memory-mapped."""
-        about = read_json(folder / "attributes.json")
-        items, values = read_array(folder / "items.npy"), read_array(folder / "values.npy")
+        about, arrays = read_json(folder / "attributes.json"), read_arrays(folder)
         by_name, start = {}, 0
         for name, (n, shown, keys) in about["attributes"].items():
             span = slice(start, start := start + n)
             codes = {key: code for code, key in enumerate(keys)}
-            by_name[name] = Attribute(tuple(shown), codes, items[span], values[span])
+            by_name[name] = Attribute(tuple(shown), codes, arrays["items"][span], arrays["values"][span])
         return cls(by_name, about["n_items"])
 
     @property

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from pipelines.arrays import read_array, write_arrays
+from pipelines.arrays import read_arrays, write_arrays
 from pipelines.contracts import CATEGORY_PATH
 from pipelines.search.analysis import UNSPACED, normalised, script, unaccented
 from pipelines.search.spelling import Speller
@@ -154,9 +154,7 @@ class Beginnings(NamedTuple):
         """Read what :meth:`save` wrote; the arrays stay memory-mapped."""
         about, kinds = read_json(folder / "offered.json"), {str(kind): kind for kind in Kind}
         offered = [Suggestion(text, kinds[kind], value) for text, kind, value in about["offered"]]
-        return cls(
-            offered, about["text"], *(read_array(folder / f"{name}.npy") for name in ("places", "entries", "strength"))
-        )
+        return cls(offered, about["text"], **read_arrays(folder))
 
 
 def _strengths(items: np.ndarray, weights: np.ndarray) -> np.ndarray:
