@@ -37,7 +37,7 @@ help:  ## this list
 env: $(STAMP)  ## environment .venv from the locked requirements; does nothing when it is there
 
 # The stamp comes last, so that an interrupted installation is carried on by the next call.
-$(STAMP): requirements/$(LOCK).txt pyproject.toml
+$(STAMP): requirements/$(LOCK).txt pyproject.toml pipelines/native/_kernels.c
 	@rm -f .venv/.installed-*
 	@python=$$(sh requirements/find_python.sh "$(PYTHON)") || exit 2; \
 	if ! [ -f .venv/.made ] || ! "$(BIN)/python" -c pass 2>/dev/null; then \
@@ -51,6 +51,7 @@ $(STAMP): requirements/$(LOCK).txt pyproject.toml
 	  || { echo "env: uv could not; trying pip, which knows indexes that are set up for pip alone"; \
 	       "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/$(LOCK).txt; }
 	@"$(BIN)/uv" pip install --quiet --python "$(BIN)/python" --offline --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@"$(BIN)/python" -c "from pipelines import native; native.kernels or print('env: searches take twice as long: compiled loops are', native.state)"
 	@touch $(STAMP)
 	@echo "env: ready; use it with \`source .venv/bin/activate\`"
 

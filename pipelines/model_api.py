@@ -20,6 +20,7 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from pipelines import native
 from pipelines.contracts import Surface
 from pipelines.features.state import FeatureState, UserHistory
 from pipelines.search.query import Query
@@ -174,15 +175,20 @@ def best(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> Candi
 def leading(
     scores: np.ndarray, n: int, allowed: np.ndarray | None = None, *, silent: float = float("nan")
 ) -> np.ndarray:
-    """Codes of :func:`best` in no particular order, int64: for those who put them in another one, a third cheaper.
+    """Codes of :func:`best`, ascending, int64: for those who put them in another order, a third cheaper.
 
     ``silent``: the score that is no opinion: NaN, or 0 where all others are higher.
     """
+    if native.kernels is not None and scores.dtype == np.float32:
+        out = np.empty(min(n, len(scores)), np.int64)
+        silence_at = None if np.isnan(silent) else silent
+        return out[: native.kernels.leading(np.ascontiguousarray(scores), allowed, silence_at, out)]
     codes = _reaching(scores, n, allowed, silent=silent)
     if codes is None:
         known = _known(scores, silent)
         codes = (known if allowed is None else known & allowed).nonzero()[0]
         codes = codes[_near_the_best(scores[codes], n)]
+    codes.sort()  # _reaching has put ties behind the others
     if len(codes) <= n:
         return codes
     kept = scores[codes]
@@ -190,7 +196,7 @@ def leading(
     ascending.sort()  # few are left, and often many of them equal, which a partition is slow with
     least = ascending[len(kept) - n] if n else np.inf
     above = kept > least
-    ties = (kept == least).nonzero()[0]  # lower codes first, also where _reaching has put them behind the others
+    ties = (kept == least).nonzero()[0]  # lower codes first
     above[ties[: n - int(np.count_nonzero(above))]] = True
     found: np.ndarray = codes[above]
     return found

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from pipelines import native
 from pipelines.arrays import read_array, write_arrays
 
 if TYPE_CHECKING:
@@ -53,10 +54,15 @@ class RoundedVectors(NamedTuple):
             vector: float ``[d]``.
             rows: int64 ``[m]``, or None for all.
         """
-        codes, scales = (self.codes, self.scales) if rows is None else self._of(rows)
-        if not codes.size:
-            return np.full(len(codes), np.nan, np.float32)
+        n = len(self.codes) if rows is None else len(rows)
+        if not n or not self.codes.size:
+            return np.full(n, np.nan, np.float32)
+        if native.kernels is not None:
+            out = np.empty(n, np.float32)
+            native.kernels.products(self.codes, self.scales, np.ascontiguousarray(vector, np.float32), rows, out)
+            return out
         asked, scale = _one_rounded(vector)
+        codes, scales = (self.codes, self.scales) if rows is None else self._of(rows)
         return _scaled(integer_products(asked, codes), scales, scale)
 
     def _of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +128,7 @@ class PackedVectors:
     def products(self, vector: np.ndarray) -> np.ndarray:
         """Those of :meth:`RoundedVectors.products` with all rows."""
         codes, scales = self._vectors
-        if not codes.size:
+        if not codes.size or native.kernels is not None:  # which read the rows as they lie
             return self._vectors.products(vector)
         import numkong
 

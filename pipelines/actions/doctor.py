@@ -17,7 +17,7 @@ from typing import Literal
 
 import yaml
 
-from pipelines import champion, exclusions
+from pipelines import champion, exclusions, native
 from pipelines import params as parameters
 from pipelines.errors import FuselineError
 from pipelines.manifest import MANIFEST, check_files
@@ -48,6 +48,7 @@ def examine(*, root: Path, home: Path, params_file: Path) -> list[Check]:
     return [
         _python(sys.version_info[:2]),
         _lock(root / LOCK),
+        _native(native.kernels is not None, native.state),
         checked,
         *([_data(root, params)] if params else []),
         _disk(home),
@@ -83,6 +84,14 @@ def _lock(path: Path) -> Check:
         return Check("lock", "ok", f"{len(pinned)} packages as pinned")
     shown = "; ".join(wrong[:3]) + ("; …" if len(wrong) > 3 else "")
     return Check("lock", "warn", f"{len(wrong)} of {len(pinned)} packages differ: {shown}", "run `make env`")
+
+
+def _native(built: bool, state: str) -> Check:  # noqa: FBT001 - what was found
+    """Whether searches run by compiled loops; without them they find the same, half as fast."""
+    if built:
+        return Check("native", "ok", "compiled loops of a search are in use")
+    do = "install a C compiler and Python's headers (Debian: gcc python3.11-dev); `rm .venv/.installed-*; make env`"
+    return Check("native", "warn", f"searches take twice as long: compiled loops are {state}", do)
 
 
 def _params(path: Path) -> tuple[Check, AllParams | None]:

@@ -24,7 +24,7 @@ LOCK = "requirements/serving.txt"
 PACKED = "packed"
 """Folder in the Bento with ``bundle/`` and ``about.json``; ``serving.bundle_choice`` looks for it."""
 
-SOURCES = (("serving", "*.py"), ("serving", "*.html"), ("pipelines", "*.py"))
+SOURCES = (("serving", "*.py"), ("serving", "*.html"), ("pipelines", "*.py"), ("pipelines", "*.so"))
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipelines import native
 from pipelines.model_api import Context, FittedModel
 
 SEARCHED = 1000
@@ -32,10 +33,9 @@ class CandidateList:
     context: Context
     bounded: frozenset[str] = frozenset()
 
-    def of(self, *, bounded: bool) -> np.ndarray:
-        """Columns of ``scores`` whose members are bounded, or are not; int64."""
-        columns = [column for column, name in enumerate(self.members) if (name in self.bounded) == bounded]
-        return np.array(columns, np.int64)
+    def of(self, *, bounded: bool) -> list[int]:
+        """Columns of ``scores`` whose members are bounded, or are not."""
+        return [column for column, name in enumerate(self.members) if (name in self.bounded) == bounded]
 
     @functools.cached_property
     def scaled(self) -> np.ndarray:
@@ -62,15 +62,23 @@ def gather(
     if not names:
         return CandidateList(np.zeros(0, np.int64), names, np.zeros((0, 0), np.float32), context)
     proposals = [member.propose(context, depth, allowed) for member in members.values()]
-    codes = np.concatenate([proposal.codes for proposal in proposals])
-    codes.sort()
-    first = np.ones(len(codes), np.bool_)
-    np.not_equal(codes[1:], codes[:-1], out=first[1:])
-    codes = codes[first]
+    codes = _distinct([proposal.codes for proposal in proposals], next(iter(members.values())).n_items)
     columns = np.empty((len(names), len(codes)), np.float32)
     for column, proposal in zip(columns, proposals, strict=True):
         column[:] = proposal.score(codes)
     return CandidateList(codes, names, columns.T, context, bounded_of(members))
+
+
+def _distinct(proposed: list[np.ndarray], n_items: int) -> np.ndarray:
+    """The different ones of codes, int64, ascending."""
+    codes = np.concatenate(proposed)
+    if native.kernels is not None:
+        out = np.empty(len(codes), np.int64)
+        return out[: native.kernels.distinct(codes, n_items, out)]
+    codes.sort()
+    first = np.ones(len(codes), np.bool_)
+    np.not_equal(codes[1:], codes[:-1], out=first[1:])
+    return codes[first]
 
 
 def opinions(members: Mapping[str, FittedModel], context: Context, codes: np.ndarray) -> CandidateList:
@@ -115,6 +123,10 @@ def standardised(scores: np.ndarray) -> np.ndarray:
 def scaled(scores: np.ndarray) -> np.ndarray:
     """Each column moved to 0 (its least, and no opinion) to 1 (its best), float32 ``[m, n]``."""
     columns = np.ascontiguousarray(scores.T)  # along memory a reduction takes a fifth of the time
+    if native.kernels is not None and columns.dtype == np.float32:
+        out = np.empty(scores.shape, np.float32)
+        native.kernels.scaled(columns, len(columns), out)
+        return out
     low, high = (ends.reduce(columns, axis=1, initial=np.nan)[:, None] for ends in (np.fmin, np.fmax))
     with np.errstate(invalid="ignore"):
         moved = columns - low

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines import native
 from pipelines.evaluation.metrics import ndcg
 from pipelines.fusion.fuser import FittedFuser, LabelledList
 
@@ -14,8 +15,11 @@ DEPTH = 10
 
 def ordered(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Rows from best to worst, ties by lower code; int64 ``[m]``."""
-    order: np.ndarray = np.lexsort((codes, -scores))
-    return order
+    if native.kernels is not None and scores.dtype == np.float32 and codes.dtype == np.int64:
+        order = np.empty(len(scores), np.int64)
+        if native.kernels.descending(np.ascontiguousarray(scores), np.ascontiguousarray(codes), order):
+            return order
+    return np.lexsort((codes, -scores))
 
 
 def per_list_ndcg(fuser: FittedFuser, lists: Sequence[LabelledList]) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field
 
+from pipelines import native
 from pipelines.arrays import read_array
 from pipelines.contracts import Surface
 from pipelines.model_api import Context, FittedModel, Kind, ModelConfig, Need, Proposal, TrainingData, leading
@@ -70,8 +71,12 @@ class Bm25(FittedModel):
             known = [places[term] for term in context.query.wanted if term in places]
         if not known or self._index is None:
             return np.zeros(self.n_items, np.float32)
-        sums: np.ndarray = self._index.get_scores_from_ids(known)
-        return sums
+        if native.kernels is None:
+            sums: np.ndarray = self._index.get_scores_from_ids(known)
+            return sums
+        out, index = np.empty(self.n_items, np.float32), self._index.scores
+        native.kernels.posting_sums(index["indptr"], index["indices"], index["data"], np.array(known, np.int64), out)
+        return out
 
     def save(self, folder: Path) -> None:
         """Write the index into ``index/``, and ``bm25.json``."""

@@ -1,0 +1,602 @@
+/* The inner loops of a search: sums of postings, the best of many scores, inner products of bytes, orders.
+ *
+ * Each function has a twin in numpy that gives the same to the bit (pipelines/native/__init__.py names them): integers
+ * are exact, and floats are added in the same order, without fused operations. The interpreter's lock is kept: the
+ * longest call takes a few tenths of a millisecond, and a search that gave the lock away could wait five to get it back.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define X86 1
+#include <immintrin.h>
+#endif
+
+/* ---- arrays as arguments ------------------------------------------------------------------------------------- */
+
+enum kind { BOOL, INT8, INT32, INT64, FLOAT32 };
+
+static const struct { Py_ssize_t size; const char *formats, *name; } KINDS[] = {
+    [BOOL] = {1, "?", "bool"},
+    [INT8] = {1, "b", "int8"},
+    [INT32] = {4, "il", "int32"},
+    [INT64] = {8, "lq", "int64"},
+    [FLOAT32] = {4, "f", "float32"},
+};
+
+#define MOST_ARRAYS 8
+
+typedef struct {
+    Py_buffer views[MOST_ARRAYS];
+    int held;
+} arrays;
+
+static void release(arrays *all)
+{
+    while (all->held)
+        PyBuffer_Release(&all->views[--all->held]);
+}
+
+/* The elements of a contiguous array; NULL with an exception set. `length` is told, or checked where it is not -1. */
+static void *elements(arrays *all, PyObject *array, enum kind kind, int writable, Py_ssize_t *length)
+{
+    Py_buffer *view = &all->views[all->held];
+    if (PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
+        return NULL;
+    all->held++;
+    if (view->itemsize != KINDS[kind].size || !view->format || view->format[1] || !strchr(KINDS[kind].formats, view->format[0])) {
+        PyErr_Format(PyExc_TypeError, "an array has the format %s where %s is wanted", view->format ? view->format : "?", KINDS[kind].name);
+        return NULL;
+    }
+    Py_ssize_t n = view->len / view->itemsize;
+    if (*length >= 0 && *length != n) {
+        PyErr_Format(PyExc_ValueError, "an array has %zd elements where %zd are wanted", n, *length);
+        return NULL;
+    }
+    *length = n;
+    return view->buf;
+}
+
+static int wants(Py_ssize_t given, Py_ssize_t wanted)
+{
+    if (given == wanted)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%zd arguments where %zd are wanted", given, wanted);
+    return 0;
+}
+
+/* ---- the best of many scores --------------------------------------------------------------------------------- */
+
+/* Ascends with the float; both zeros are one. Not for NaN. */
+static inline uint32_t rank_key(float value)
+{
+    uint32_t bits;
+    value += 0.0f; /* -0 becomes 0 */
+    memcpy(&bits, &value, 4);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+/* The n-th largest of m keys, 1 <= n <= m: by the highest 11 bits, then the next 11, then the last 10. */
+static uint32_t nth_largest(const uint32_t *keys, Py_ssize_t m, Py_ssize_t n, uint32_t *scratch)
+{
+    static const int SHIFT[] = {21, 10, 0}, BITS[] = {11, 11, 10};
+    uint32_t counts[2048], found = 0;
+    for (int round = 0; round < 3; round++) {
+        const uint32_t mask = (1u << BITS[round]) - 1;
+        memset(counts, 0, sizeof counts);
+        for (Py_ssize_t i = 0; i < m; i++)
+            counts[keys[i] >> SHIFT[round] & mask]++;
+        uint32_t digit = mask;
+        while ((Py_ssize_t)counts[digit] < n)
+            n -= counts[digit--];
+        found |= digit << SHIFT[round];
+        Py_ssize_t kept = 0;
+        for (Py_ssize_t i = 0; i < m; i++) {
+            scratch[kept] = keys[i];
+            kept += (keys[i] >> SHIFT[round] & mask) == digit;
+        }
+        keys = scratch, m = kept;
+    }
+    return found;
+}
+
+#define LANES 16
+
+/* Which of 16 scores are at least so high, a bit each. */
+static inline uint32_t high_ones(const float *scores, float least)
+{
+    uint32_t found = 0;
+#ifdef X86
+    const __m128 floor = _mm_set1_ps(least);
+    for (int lane = 0; lane < LANES; lane += 4)
+        found |= (uint32_t)_mm_movemask_ps(_mm_cmpge_ps(_mm_loadu_ps(scores + lane), floor)) << lane;
+#else
+    for (int lane = 0; lane < LANES; lane++)
+        found |= (uint32_t)(scores[lane] >= least) << lane;
+#endif
+    return found;
+}
+
+/* A score that at least n of the allowed ones reach: the n-th largest of the maxima of 4 n blocks or a few more, whose
+ * items lie `blocks` apart, so that the maxima are taken along memory. -INFINITY where there are too few. */
+static float reached(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t n, float *maxima, uint32_t *keys)
+{
+    Py_ssize_t blocks = 4 * n;
+    if (total < 4 * blocks)
+        return -INFINITY;
+    for (Py_ssize_t i = 0; i < blocks; i++)
+        maxima[i] = -INFINITY;
+    for (Py_ssize_t start = 0; start + blocks <= total; start += blocks) {
+        const float *row = scores + start;
+        if (allowed) {
+            const uint8_t *may = allowed + start;
+            for (Py_ssize_t i = 0; i < blocks; i++) {
+                float value = may[i] ? row[i] : -INFINITY;
+                maxima[i] = value > maxima[i] ? value : maxima[i]; /* NaN is not greater */
+            }
+        } else
+            for (Py_ssize_t i = 0; i < blocks; i++)
+                maxima[i] = row[i] > maxima[i] ? row[i] : maxima[i];
+    }
+    for (Py_ssize_t i = 0; i < blocks; i++)
+        keys[i] = rank_key(maxima[i]);
+    uint32_t floor = nth_largest(keys, blocks, n, keys + blocks);
+    uint32_t bits = floor & 0x80000000u ? floor & 0x7fffffffu : ~floor;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+/* leading(scores, allowed | None, above | None, out) -> count
+ *
+ * Codes of the best len(out) scores, ascending, ties by the lower code; NaN is no score, nor is what is not above
+ * `above` or not allowed. */
+static PyObject *leading(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    float *maxima = NULL;
+    uint32_t *keys = NULL;
+    int64_t *codes = NULL;
+    Py_ssize_t total = -1, n = -1;
+    (void)self;
+    if (!wants(nargs, 4))
+        return NULL;
+    const float *scores = elements(&all, args[0], FLOAT32, 0, &total);
+    const uint8_t *allowed = NULL;
+    int64_t *out = NULL;
+    if (!scores || (args[1] != Py_None && !(allowed = elements(&all, args[1], BOOL, 0, &total))))
+        goto end;
+    float above = -INFINITY;
+    int above_is_open = args[2] != Py_None; /* then what equals it is left out */
+    if (above_is_open) {
+        above = (float)PyFloat_AsDouble(args[2]);
+        if (PyErr_Occurred())
+            goto end;
+    }
+    if (!(out = elements(&all, args[3], INT64, 1, &n)))
+        goto end;
+    if (!n) {
+        result = PyLong_FromLong(0);
+        goto end;
+    }
+    Py_ssize_t room = 4 * n + LANES;
+    if (!(maxima = malloc(4 * n * sizeof *maxima)) || !(keys = malloc(8 * n * sizeof *keys)) || !(codes = malloc(room * sizeof *codes))) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    float floor = reached(scores, allowed, total, n, maxima, keys);
+    if (floor > above)
+        above = floor, above_is_open = 0;
+    Py_ssize_t kept = 0;
+    for (Py_ssize_t i = 0; i < total; i += LANES) {
+        uint32_t high;
+        if (i + LANES <= total)
+            high = high_ones(scores + i, above);
+        else {
+            high = 0;
+            for (Py_ssize_t rest = i; rest < total; rest++)
+                high |= (uint32_t)(scores[rest] >= above) << (rest - i);
+        }
+        if (high && kept + LANES > room) {
+            int64_t *more = realloc(codes, (room *= 2) * sizeof *codes);
+            if (!more) {
+                PyErr_NoMemory();
+                goto end;
+            }
+            codes = more;
+        }
+        for (; high; high &= high - 1) {
+            const Py_ssize_t code = i + __builtin_ctz(high);
+            codes[kept] = code;
+            kept += !(above_is_open && scores[code] == above) && (!allowed || allowed[code]);
+        }
+    }
+    if (kept <= n) {
+        memcpy(out, codes, kept * sizeof *out);
+        result = PyLong_FromSsize_t(kept);
+        goto end;
+    }
+    uint32_t *of_kept = realloc(keys, 2 * kept * sizeof *keys);
+    if (!of_kept) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    keys = of_kept;
+    for (Py_ssize_t i = 0; i < kept; i++)
+        keys[i] = rank_key(scores[codes[i]]);
+    uint32_t least = nth_largest(keys, kept, n, keys + kept);
+    Py_ssize_t ties = n, at = 0;
+    for (Py_ssize_t i = 0; i < kept; i++)
+        ties -= keys[i] > least;
+    for (Py_ssize_t i = 0; i < kept && at < n; i++)
+        if (keys[i] > least || (keys[i] == least && ties-- > 0))
+            out[at++] = codes[i];
+    result = PyLong_FromSsize_t(at);
+end:
+    free(maxima), free(keys), free(codes);
+    release(&all);
+    return result;
+}
+
+/* ---- inner products of bytes --------------------------------------------------------------------------------- */
+
+#define PADDED(d) (((d) + 63) / 64 * 64)
+
+typedef struct {
+    const int8_t *bytes;    /* [padded], zeros behind d */
+    const int16_t *shorts;  /* likewise */
+    int32_t sum;            /* of the bytes */
+    Py_ssize_t d;
+} question;
+
+typedef void four_dots(const int8_t *const rows[4], const question *asked, int32_t sums[4]);
+
+static int32_t plain_dot(const int8_t *row, const int8_t *asked, Py_ssize_t from, Py_ssize_t to)
+{
+    int32_t sum = 0;
+    for (Py_ssize_t i = from; i < to; i++)
+        sum += (int32_t)row[i] * asked[i];
+    return sum;
+}
+
+static void plain_dots(const int8_t *const rows[4], const question *asked, int32_t sums[4])
+{
+    for (int row = 0; row < 4; row++)
+        sums[row] = plain_dot(rows[row], asked->bytes, 0, asked->d);
+}
+
+#ifdef X86
+__attribute__((target("avx2"))) static void avx2_dots(const int8_t *const rows[4], const question *asked, int32_t sums[4])
+{
+    __m256i total[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    Py_ssize_t i = 0;
+    for (; i + 16 <= asked->d; i += 16) {
+        __m256i shorts = _mm256_loadu_si256((const __m256i *)(asked->shorts + i));
+        for (int row = 0; row < 4; row++) {
+            __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(rows[row] + i)));
+            total[row] = _mm256_add_epi32(total[row], _mm256_madd_epi16(wide, shorts));
+        }
+    }
+    __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(total[0], total[1]), _mm256_hadd_epi32(total[2], total[3]));
+    _mm_storeu_si128((__m128i *)sums, _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
+    if (i < asked->d)
+        for (int row = 0; row < 4; row++)
+            sums[row] += plain_dot(rows[row], asked->bytes, i, asked->d);
+}
+
+/* The instruction multiplies bytes without a sign by bytes with one, so rows are moved up by 128. */
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static void vnni_dots(const int8_t *const rows[4], const question *asked, int32_t sums[4])
+{
+    const __m256i up = _mm256_set1_epi8((char)0x80);
+    __m256i total[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    Py_ssize_t i = 0;
+    for (; i + 32 <= asked->d; i += 32) {
+        __m256i bytes = _mm256_loadu_si256((const __m256i *)(asked->bytes + i));
+        for (int row = 0; row < 4; row++)
+            total[row] = _mm256_dpbusd_epi32(total[row], _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(rows[row] + i)), up), bytes);
+    }
+    if (i < asked->d) {
+        const __mmask32 rest = (__mmask32)((1ull << (asked->d - i)) - 1);
+        __m256i bytes = _mm256_loadu_si256((const __m256i *)(asked->bytes + i));
+        for (int row = 0; row < 4; row++)
+            total[row] = _mm256_dpbusd_epi32(total[row], _mm256_xor_si256(_mm256_maskz_loadu_epi8(rest, rows[row] + i), up), bytes);
+    }
+    __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(total[0], total[1]), _mm256_hadd_epi32(total[2], total[3]));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    _mm_storeu_si128((__m128i *)sums, _mm_sub_epi32(four, _mm_set1_epi32(128 * asked->sum)));
+}
+#endif
+
+static four_dots *dots = plain_dots;
+
+static void choose_dots(void)
+{
+#ifdef X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        dots = vnni_dots;
+    else if (__builtin_cpu_supports("avx2"))
+        dots = avx2_dots;
+#endif
+}
+
+/* Memory is asked for before it is needed: so many rows ahead where they lie apart, and so many bytes where one follows
+ * the other, as a processor by itself stops at the end of every page. */
+#define ROWS_AHEAD 8
+#define BYTES_AHEAD 4096
+
+/* products(codes, scales, vector, rows | None, out)
+ *
+ * The vector is rounded to `asked` with a `scale`, the largest of its numbers being 127 of it; then, of rows[i] or of
+ * all, out[i] = scales[row] * scale * sum of codes[row] * asked. */
+static PyObject *products(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    void *copies = NULL;
+    Py_ssize_t size = -1, n = -1, d = -1, m = -1;
+    (void)self;
+    if (!wants(nargs, 5))
+        return NULL;
+    const int8_t *codes = elements(&all, args[0], INT8, 0, &size);
+    const float *scales = codes ? elements(&all, args[1], FLOAT32, 0, &n) : NULL;
+    const float *vector = scales ? elements(&all, args[2], FLOAT32, 0, &d) : NULL;
+    const int64_t *rows = NULL;
+    if (!vector || (args[3] != Py_None && !(rows = elements(&all, args[3], INT64, 0, &m))))
+        goto end;
+    if (!rows)
+        m = n;
+    float *out = elements(&all, args[4], FLOAT32, 1, &m);
+    if (!out)
+        goto end;
+    if (size != n * d) {
+        PyErr_Format(PyExc_ValueError, "%zd codes are not %zd rows of %zd", size, n, d);
+        goto end;
+    }
+    for (Py_ssize_t i = 0; rows && i < m; i++)
+        if (rows[i] < 0 || rows[i] >= n) {
+            PyErr_Format(PyExc_IndexError, "row %lld of %zd", (long long)rows[i], n);
+            goto end;
+        }
+    if (!(copies = calloc(PADDED(d) + 1, 3))) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    int16_t *shorts = copies;
+    int8_t *bytes = (int8_t *)(shorts + PADDED(d));
+    question one = {bytes, shorts, 0, d};
+    float largest = 0;
+    for (Py_ssize_t i = 0; i < d; i++)
+        largest = fabsf(vector[i]) > largest ? fabsf(vector[i]) : largest;
+    const float scale = largest / 127.0f;
+    for (Py_ssize_t i = 0; scale && i < d; i++)
+        shorts[i] = bytes[i] = (int8_t)rintf(vector[i] / scale), one.sum += bytes[i];
+    for (Py_ssize_t i = 0; i < m; i += 4) {
+        const int8_t *four[4];
+        int32_t sums[4];
+        for (int lane = 0; lane < 4; lane++) {
+            Py_ssize_t place = i + lane < m ? i + lane : m - 1;
+            four[lane] = codes + (rows ? rows[place] : place) * d;
+            const int8_t *next = !rows ? four[lane] + BYTES_AHEAD : place + ROWS_AHEAD < m ? codes + rows[place + ROWS_AHEAD] * d : NULL;
+            for (Py_ssize_t line = 0; next && line < d; line += 64)
+                __builtin_prefetch(next + line);
+        }
+        dots(four, &one, sums);
+        for (int lane = 0; lane < 4 && i + lane < m; lane++)
+            out[i + lane] = (float)sums[lane] * (scales[rows ? rows[i + lane] : i + lane] * scale);
+    }
+    result = Py_NewRef(Py_None);
+end:
+    free(copies);
+    release(&all);
+    return result;
+}
+
+/* ---- postings ------------------------------------------------------------------------------------------------ */
+
+/* posting_sums(pointer, items, values, terms, out)
+ *
+ * out[item] = sum of values[p] over the postings p of the terms, items[p] = item, added in the order of the terms. */
+static PyObject *posting_sums(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    Py_ssize_t ends = -1, postings = -1, k = -1, n = -1;
+    (void)self;
+    if (!wants(nargs, 5))
+        return NULL;
+    const int64_t *pointer = elements(&all, args[0], INT64, 0, &ends);
+    const int32_t *items = pointer ? elements(&all, args[1], INT32, 0, &postings) : NULL;
+    const float *values = items ? elements(&all, args[2], FLOAT32, 0, &postings) : NULL;
+    const int64_t *terms = values ? elements(&all, args[3], INT64, 0, &k) : NULL;
+    float *out = terms ? elements(&all, args[4], FLOAT32, 1, &n) : NULL;
+    if (!out)
+        goto end;
+    memset(out, 0, n * sizeof *out);
+    for (Py_ssize_t i = 0; i < k; i++) {
+        int64_t term = terms[i];
+        if (term < 0 || term + 1 >= ends || pointer[term] < 0 || pointer[term + 1] > postings) {
+            PyErr_Format(PyExc_IndexError, "term %lld of %zd", (long long)term, ends - 1);
+            goto end;
+        }
+        for (int64_t p = pointer[term]; p < pointer[term + 1]; p++) {
+            if ((uint32_t)items[p] >= (uint64_t)n) {
+                PyErr_Format(PyExc_IndexError, "item %d of %zd", items[p], n);
+                goto end;
+            }
+            out[items[p]] += values[p];
+        }
+    }
+    result = Py_NewRef(Py_None);
+end:
+    release(&all);
+    return result;
+}
+
+/* ---- lists of candidates ------------------------------------------------------------------------------------- */
+
+/* distinct(codes, n_items, out) -> count: the different codes, ascending; out is as long as codes. */
+static PyObject *distinct(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    uint64_t *bits = NULL;
+    Py_ssize_t m = -1;
+    (void)self;
+    if (!wants(nargs, 3))
+        return NULL;
+    const int64_t *codes = elements(&all, args[0], INT64, 0, &m);
+    const Py_ssize_t n = codes ? PyLong_AsSsize_t(args[1]) : -1;
+    if (PyErr_Occurred())
+        goto end;
+    int64_t *out = elements(&all, args[2], INT64, 1, &m);
+    if (!out)
+        goto end;
+    const Py_ssize_t words = n / 64 + 1;
+    if (!(bits = calloc(words, sizeof *bits))) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    for (Py_ssize_t i = 0; i < m; i++) {
+        if (codes[i] < 0 || codes[i] >= n) {
+            PyErr_Format(PyExc_IndexError, "code %lld of %zd", (long long)codes[i], n);
+            goto end;
+        }
+        bits[codes[i] >> 6] |= 1ull << (codes[i] & 63);
+    }
+    Py_ssize_t at = 0;
+    for (Py_ssize_t word = 0; word < words; word++)
+        for (uint64_t left = bits[word]; left; left &= left - 1)
+            out[at++] = word * 64 + __builtin_ctzll(left);
+    result = PyLong_FromSsize_t(at);
+end:
+    free(bits);
+    release(&all);
+    return result;
+}
+
+/* scaled(columns, k, out): each of k columns of [k, m] from 0, its least and NaN, to 1, its greatest; all 1 where they
+ * are one; out is [m, k]. */
+static PyObject *scaled(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    Py_ssize_t size = -1;
+    (void)self;
+    if (!wants(nargs, 3))
+        return NULL;
+    const float *column = elements(&all, args[0], FLOAT32, 0, &size);
+    const Py_ssize_t k = column ? PyLong_AsSsize_t(args[1]) : -1;
+    if (PyErr_Occurred())
+        goto end;
+    float *out = elements(&all, args[2], FLOAT32, 1, &size);
+    if (!out)
+        goto end;
+    const Py_ssize_t m = k > 0 ? size / k : 0;
+    for (Py_ssize_t place = 0; place < k; place++, column += m) {
+        float low = INFINITY, high = -INFINITY;
+        for (Py_ssize_t i = 0; i < m; i++) {
+            low = column[i] < low ? column[i] : low;
+            high = column[i] > high ? column[i] : high;
+        }
+        const float span = high - low;
+        for (Py_ssize_t i = 0; i < m; i++) {
+            float moved = (column[i] - low) / span;
+            out[i * k + place] = isnan(column[i]) ? 0.0f : high == low ? 1.0f : moved;
+        }
+    }
+    result = Py_NewRef(Py_None);
+end:
+    release(&all);
+    return result;
+}
+
+/* descending(scores, codes, out) -> bool: rows by falling score, ties by the code, NaN last; False, and nothing is
+ * written, where the codes do not ascend. */
+static PyObject *descending(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    uint64_t *from = NULL;
+    Py_ssize_t m = -1;
+    (void)self;
+    if (!wants(nargs, 3))
+        return NULL;
+    const float *scores = elements(&all, args[0], FLOAT32, 0, &m);
+    const int64_t *codes = scores ? elements(&all, args[1], INT64, 0, &m) : NULL;
+    int64_t *out = codes ? elements(&all, args[2], INT64, 1, &m) : NULL;
+    if (!out)
+        goto end;
+    int ascending = m < UINT32_MAX;
+    for (Py_ssize_t i = 1; i < m; i++)
+        ascending &= codes[i - 1] <= codes[i];
+    if (!ascending) {
+        result = Py_NewRef(Py_False);
+        goto end;
+    }
+    if (!(from = malloc((2 * m + 1) * sizeof *from))) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    uint64_t *to = from + m;
+    for (Py_ssize_t i = 0; i < m; i++) /* the key falls with the score */
+        from[i] = (uint64_t)(isnan(scores[i]) ? 0xffffffffu : ~rank_key(scores[i])) << 32 | (uint32_t)i;
+    uint64_t *all_keys = from;
+    for (int shift = 32; shift < 64; shift += 11) { /* least digit first, each pass keeps the order of equal ones */
+        uint32_t places[2048] = {0}, place = 0;
+        for (Py_ssize_t i = 0; i < m; i++)
+            places[from[i] >> shift & 2047]++;
+        for (int digit = 0; digit < 2048; digit++) {
+            uint32_t count = places[digit];
+            places[digit] = place, place += count;
+        }
+        for (Py_ssize_t i = 0; i < m; i++)
+            to[places[from[i] >> shift & 2047]++] = from[i];
+        uint64_t *swap = from;
+        from = to, to = swap;
+    }
+    for (Py_ssize_t i = 0; i < m; i++)
+        out[i] = (uint32_t)from[i];
+    from = all_keys;
+    result = Py_NewRef(Py_True);
+end:
+    free(from);
+    release(&all);
+    return result;
+}
+
+/* ---- the module ---------------------------------------------------------------------------------------------- */
+
+static PyMethodDef METHODS[] = {
+    {"leading", (PyCFunction)(void (*)(void))leading, METH_FASTCALL, "leading(scores, allowed, above, out) -> count"},
+    {"products", (PyCFunction)(void (*)(void))products, METH_FASTCALL, "products(codes, scales, vector, rows, out)"},
+    {"posting_sums", (PyCFunction)(void (*)(void))posting_sums, METH_FASTCALL, "posting_sums(pointer, items, values, terms, out)"},
+    {"distinct", (PyCFunction)(void (*)(void))distinct, METH_FASTCALL, "distinct(codes, n_items, out) -> count"},
+    {"scaled", (PyCFunction)(void (*)(void))scaled, METH_FASTCALL, "scaled(columns, k, out)"},
+    {"descending", (PyCFunction)(void (*)(void))descending, METH_FASTCALL, "descending(scores, codes, out) -> bool"},
+    {NULL, NULL, 0, NULL},
+};
+
+static int started(PyObject *module)
+{
+    choose_dots();
+    return PyModule_AddIntConstant(module, "VERSION", 1);
+}
+
+static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, started}, {0, NULL}};
+
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, .m_name = "_kernels", .m_doc = "Inner loops of a search.", .m_methods = METHODS, .m_slots = SLOTS,
+};
+
+PyMODINIT_FUNC PyInit__kernels(void)
+{
+    return PyModuleDef_Init(&MODULE);
+}
