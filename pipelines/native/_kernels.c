@@ -316,15 +316,33 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static void vnni
 
 static four_dots *dots = plain_dots;
 
-static void choose_dots(void)
+/* The products that a level of the processor multiplies with; NULL where it has not that level. */
+static four_dots *dots_of(const char *level)
 {
 #ifdef X86
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        dots = vnni_dots;
-    else if (__builtin_cpu_supports("avx2"))
-        dots = avx2_dots;
+    if (!strcmp(level, "avx512vnni"))
+        return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? vnni_dots : NULL;
+    if (!strcmp(level, "avx2"))
+        return __builtin_cpu_supports("avx2") ? avx2_dots : NULL;
 #endif
+    return !strcmp(level, "plain") ? plain_dots : NULL;
+}
+
+static const char *const LEVELS[] = {"avx512vnni", "avx2", "plain"};
+
+/* use(level) -> bool: multiply by this level from now on, of "avx512vnni", "avx2" and "plain"; False where there is no such. */
+static PyObject *use(PyObject *self, PyObject *level)
+{
+    (void)self;
+    PyObject *name = PyUnicode_AsASCIIString(level);
+    if (!name)
+        return NULL;
+    four_dots *found = dots_of(PyBytes_AsString(name));
+    Py_DECREF(name);
+    if (found)
+        dots = found;
+    return PyBool_FromLong(found != NULL);
 }
 
 /* Memory is asked for before it is needed: so many rows ahead where they lie apart, and so many bytes where one follows
@@ -581,12 +599,17 @@ static PyMethodDef METHODS[] = {
     {"distinct", (PyCFunction)(void (*)(void))distinct, METH_FASTCALL, "distinct(codes, n_items, out) -> count"},
     {"scaled", (PyCFunction)(void (*)(void))scaled, METH_FASTCALL, "scaled(columns, k, out)"},
     {"descending", (PyCFunction)(void (*)(void))descending, METH_FASTCALL, "descending(scores, codes, out) -> bool"},
+    {"use", use, METH_O, "use(level) -> bool"},
     {NULL, NULL, 0, NULL},
 };
 
 static int started(PyObject *module)
 {
-    choose_dots();
+    for (size_t i = 0; i < sizeof LEVELS / sizeof *LEVELS; i++)
+        if (dots_of(LEVELS[i])) {
+            dots = dots_of(LEVELS[i]);
+            break;
+        }
     return PyModule_AddIntConstant(module, "VERSION", 1);
 }
 

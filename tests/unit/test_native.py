@@ -86,6 +86,15 @@ def test_the_best_scores_are_those_of_numpy(
     np.testing.assert_array_equal(*both(lambda: leading(positive, n, allowed, silent=0)))
 
 
+@pytest.fixture(scope="module", params=["avx512vnni", "avx2", "plain"])
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    if not kernels().use(request.param):
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    assert any(kernels().use(one) for one in ("avx512vnni", "avx2", "plain"))
+
+
+@pytest.mark.usefixtures("level")
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 60),
