@@ -50,7 +50,7 @@ class IdIndex:
         """The ids of these codes, or all of them in order."""
         wanted = np.arange(len(self)) if codes is None else np.fromiter(codes, np.int64)
         starts, ends = self._offsets[wanted].tolist(), self._offsets[wanted + 1].tolist()
-        blob = memoryview(self._blob)
+        blob = memoryview(self._blob)  # type: ignore[arg-type]  # an array is a buffer
         return [str(blob[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
 
     def code(self, item: str) -> int:

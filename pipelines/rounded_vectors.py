@@ -135,6 +135,10 @@ class PackedVectors:
         asked, scale = _one_rounded(vector)
         return _scaled(np.asarray(numkong.dots_packed(asked, self._packed))[0], scales, scale)
 
+    def save(self, folder: Path) -> None:
+        """Write the rows as they were."""
+        self._vectors.save(folder)
+
     @functools.cached_property
     def _packed(self) -> PackedMatrix:
         import numkong

@@ -3,14 +3,15 @@
 ``make env`` builds ``_kernels.c`` where the machine has a C compiler. Without one, :data:`kernels` is None and numpy
 does the work, equal to the bit and about half as fast: each function stands beside its twin.
 
-=================  ==========================================
-``leading``        ``model_api.leading``
-``products``       ``rounded_vectors.RoundedVectors.products``
-``posting_sums``   ``models.bm25``
-``distinct``       ``fusion.candidates.gather``
-``scaled``         ``fusion.candidates.scaled``
-``descending``     ``fusion.quality.ordered``
-=================  ==========================================
+======================  ==========================================
+``leading``             ``model_api.leading``
+``products``            ``rounded_vectors.RoundedVectors.products``
+``half_byte_products``  ``half_bytes.HalfByteVectors.products``
+``posting_sums``        ``models.bm25``
+``distinct``            ``fusion.candidates.gather``
+``scaled``              ``fusion.candidates.scaled``
+``descending``          ``fusion.quality.ordered``
+======================  ==========================================
 
 All take contiguous arrays of the very types that ``_kernels.pyi`` and the file itself name, and refuse others; lengths
 and places are checked, so a damaged index is an error and not a crash.

@@ -20,11 +20,12 @@
 
 /* ---- arrays as arguments ------------------------------------------------------------------------------------- */
 
-enum kind { BOOL, INT8, INT32, INT64, FLOAT32 };
+enum kind { BOOL, INT8, UINT8, INT32, INT64, FLOAT32 };
 
 static const struct { Py_ssize_t size; const char *formats, *name; } KINDS[] = {
     [BOOL] = {1, "?", "bool"},
     [INT8] = {1, "b", "int8"},
+    [UINT8] = {1, "B", "uint8"},
     [INT32] = {4, "il", "int32"},
     [INT64] = {8, "lq", "int64"},
     [FLOAT32] = {4, "f", "float32"},
@@ -316,39 +317,24 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static void vnni
 
 static four_dots *dots = plain_dots;
 
-/* The products that a level of the processor multiplies with; NULL where it has not that level. */
-static four_dots *dots_of(const char *level)
-{
-#ifdef X86
-    __builtin_cpu_init();
-    if (!strcmp(level, "avx512vnni"))
-        return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") ? vnni_dots : NULL;
-    if (!strcmp(level, "avx2"))
-        return __builtin_cpu_supports("avx2") ? avx2_dots : NULL;
-#endif
-    return !strcmp(level, "plain") ? plain_dots : NULL;
-}
-
-static const char *const LEVELS[] = {"avx512vnni", "avx2", "plain"};
-
-/* use(level) -> bool: multiply by this level from now on, of "avx512vnni", "avx2" and "plain"; False where there is no such. */
-static PyObject *use(PyObject *self, PyObject *level)
-{
-    (void)self;
-    PyObject *name = PyUnicode_AsASCIIString(level);
-    if (!name)
-        return NULL;
-    four_dots *found = dots_of(PyBytes_AsString(name));
-    Py_DECREF(name);
-    if (found)
-        dots = found;
-    return PyBool_FromLong(found != NULL);
-}
-
 /* Memory is asked for before it is needed: so many rows ahead where they lie apart, and so many bytes where one follows
  * the other, as a processor by itself stops at the end of every page. */
 #define ROWS_AHEAD 8
 #define BYTES_AHEAD 4096
+
+/* The vector in bytes, the sum of which is added to `sum`, and their scale: the largest is 127 of it. */
+static float rounded(const float *vector, Py_ssize_t d, int8_t *bytes, int32_t *sum)
+{
+    float largest = 0;
+    for (Py_ssize_t i = 0; i < d; i++)
+        largest = fabsf(vector[i]) > largest ? fabsf(vector[i]) : largest;
+    const float scale = largest / 127.0f;
+    for (Py_ssize_t i = 0; i < d; i++) {
+        bytes[i] = scale ? (int8_t)rintf(vector[i] / scale) : 0;
+        *sum += bytes[i];
+    }
+    return scale;
+}
 
 /* products(codes, scales, vector, rows | None, out)
  *
@@ -390,12 +376,9 @@ static PyObject *products(PyObject *self, PyObject *const *args, Py_ssize_t narg
     int16_t *shorts = copies;
     int8_t *bytes = (int8_t *)(shorts + PADDED(d));
     question one = {bytes, shorts, 0, d};
-    float largest = 0;
+    const float scale = rounded(vector, d, bytes, &one.sum);
     for (Py_ssize_t i = 0; i < d; i++)
-        largest = fabsf(vector[i]) > largest ? fabsf(vector[i]) : largest;
-    const float scale = largest / 127.0f;
-    for (Py_ssize_t i = 0; scale && i < d; i++)
-        shorts[i] = bytes[i] = (int8_t)rintf(vector[i] / scale), one.sum += bytes[i];
+        shorts[i] = bytes[i];
     for (Py_ssize_t i = 0; i < m; i += 4) {
         const int8_t *four[4];
         int32_t sums[4];
@@ -413,6 +396,144 @@ static PyObject *products(PyObject *self, PyObject *const *args, Py_ssize_t narg
     result = Py_NewRef(Py_None);
 end:
     free(copies);
+    release(&all);
+    return result;
+}
+
+/* ---- inner products of half bytes ---------------------------------------------------------------------------- */
+
+/* Byte j of a row of h bytes holds two numbers from -7 to 7, each with 8 added: number j in its lower half and number
+ * h + j in its upper one. `asked` has the 2 h numbers of the question; `lift` is 8 times their sum. */
+typedef void half_dots_of_all(const uint8_t *rows, Py_ssize_t n, const int8_t *asked, Py_ssize_t h, int32_t *sums);
+
+static int32_t plain_half_dot(const uint8_t *row, const int8_t *asked, Py_ssize_t from, Py_ssize_t h)
+{
+    int32_t sum = 0;
+    for (Py_ssize_t j = from; j < h; j++)
+        sum += (row[j] & 15) * asked[j] + (row[j] >> 4) * asked[h + j];
+    return sum;
+}
+
+static void plain_half_dots(const uint8_t *rows, Py_ssize_t n, const int8_t *asked, Py_ssize_t h, int32_t *sums)
+{
+    for (Py_ssize_t i = 0; i < n; i++)
+        sums[i] = plain_half_dot(rows + i * h, asked, 0, h);
+}
+
+#ifdef X86
+/* 15 * 127 * 4 fits into 16 bits, so both halves of a byte, two by two, are added before they are widened. */
+__attribute__((target("avx2"))) static void avx2_half_dots(const uint8_t *rows, Py_ssize_t n, const int8_t *asked, Py_ssize_t h, int32_t *sums)
+{
+    const __m128i low = _mm_set1_epi8(15), ones = _mm_set1_epi16(1);
+    const __m256i wide_low = _mm256_set1_epi8(15), wide_ones = _mm256_set1_epi16(1);
+    Py_ssize_t i = 0;
+    for (; i + 4 <= n; i += 4, rows += 4 * h) {
+        __m256i total[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+        __m128i rest[4] = {_mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128(), _mm_setzero_si128()};
+        for (Py_ssize_t line = 0; line < 4 * h; line += 64)
+            __builtin_prefetch(rows + BYTES_AHEAD + line);
+        Py_ssize_t j = 0;
+        for (; j + 32 <= h; j += 32) {
+            const __m256i lower = _mm256_loadu_si256((const __m256i *)(asked + j)), upper = _mm256_loadu_si256((const __m256i *)(asked + h + j));
+            for (int row = 0; row < 4; row++) {
+                __m256i two = _mm256_loadu_si256((const __m256i *)(rows + row * h + j));
+                __m256i first = _mm256_maddubs_epi16(_mm256_and_si256(two, wide_low), lower);
+                __m256i second = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(two, 4), wide_low), upper);
+                total[row] = _mm256_add_epi32(total[row], _mm256_madd_epi16(_mm256_add_epi16(first, second), wide_ones));
+            }
+        }
+        for (; j + 16 <= h; j += 16) {
+            const __m128i lower = _mm_loadu_si128((const __m128i *)(asked + j)), upper = _mm_loadu_si128((const __m128i *)(asked + h + j));
+            for (int row = 0; row < 4; row++) {
+                __m128i two = _mm_loadu_si128((const __m128i *)(rows + row * h + j));
+                __m128i first = _mm_maddubs_epi16(_mm_and_si128(two, low), lower);
+                __m128i second = _mm_maddubs_epi16(_mm_and_si128(_mm_srli_epi16(two, 4), low), upper);
+                rest[row] = _mm_add_epi32(rest[row], _mm_madd_epi16(_mm_add_epi16(first, second), ones));
+            }
+        }
+        __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(total[0], total[1]), _mm256_hadd_epi32(total[2], total[3]));
+        __m128i four = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+        four = _mm_add_epi32(four, _mm_hadd_epi32(_mm_hadd_epi32(rest[0], rest[1]), _mm_hadd_epi32(rest[2], rest[3])));
+        _mm_storeu_si128((__m128i *)(sums + i), four);
+        for (int row = 0; j < h && row < 4; row++)
+            sums[i + row] += plain_half_dot(rows + row * h, asked, j, h);
+    }
+    plain_half_dots(rows, n - i, asked, h, sums + i);
+}
+#endif
+
+static half_dots_of_all *half_dots = plain_half_dots;
+
+/* Multiply by a level of the processor from now on; 0 where it has not that level. */
+static int multiply_by(const char *level)
+{
+#ifdef X86
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2");
+    if (!strcmp(level, "avx512vnni")) {
+        if (!avx2 || !__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
+            return 0;
+        dots = vnni_dots, half_dots = avx2_half_dots;
+        return 1;
+    }
+    if (!strcmp(level, "avx2")) {
+        if (!avx2)
+            return 0;
+        dots = avx2_dots, half_dots = avx2_half_dots;
+        return 1;
+    }
+#endif
+    if (strcmp(level, "plain"))
+        return 0;
+    dots = plain_dots, half_dots = plain_half_dots;
+    return 1;
+}
+
+/* use(level) -> bool: of "avx512vnni", "avx2" and "plain"; False, and nothing changes, where there is no such. */
+static PyObject *use(PyObject *self, PyObject *level)
+{
+    (void)self;
+    PyObject *name = PyUnicode_AsASCIIString(level);
+    if (!name)
+        return NULL;
+    const int found = multiply_by(PyBytes_AsString(name));
+    Py_DECREF(name);
+    return PyBool_FromLong(found);
+}
+
+/* half_byte_products(bytes, scales, vector, out): as products, of all rows, whose numbers are half bytes. */
+static PyObject *half_byte_products(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    int8_t *asked = NULL;
+    int32_t *sums = NULL;
+    Py_ssize_t size = -1, n = -1, d = -1;
+    (void)self;
+    if (!wants(nargs, 4))
+        return NULL;
+    const uint8_t *bytes = elements(&all, args[0], UINT8, 0, &size);
+    const float *scales = bytes ? elements(&all, args[1], FLOAT32, 0, &n) : NULL;
+    const float *vector = scales ? elements(&all, args[2], FLOAT32, 0, &d) : NULL;
+    float *out = vector ? elements(&all, args[3], FLOAT32, 1, &n) : NULL;
+    if (!out)
+        goto end;
+    if (2 * size != n * d) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd rows of %zd numbers", size, n, d);
+        goto end;
+    }
+    if (!(asked = malloc(d + 1)) || !(sums = malloc((n + 1) * sizeof *sums))) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    int32_t lift = 0;
+    const float scale = rounded(vector, d, asked, &lift);
+    half_dots(bytes, n, asked, d / 2, sums);
+    for (Py_ssize_t i = 0; i < n; i++)
+        out[i] = (float)(sums[i] - 8 * lift) * (scales[i] * scale);
+    result = Py_NewRef(Py_None);
+end:
+    free(asked), free(sums);
     release(&all);
     return result;
 }
@@ -595,6 +716,7 @@ end:
 static PyMethodDef METHODS[] = {
     {"leading", (PyCFunction)(void (*)(void))leading, METH_FASTCALL, "leading(scores, allowed, above, out) -> count"},
     {"products", (PyCFunction)(void (*)(void))products, METH_FASTCALL, "products(codes, scales, vector, rows, out)"},
+    {"half_byte_products", (PyCFunction)(void (*)(void))half_byte_products, METH_FASTCALL, "half_byte_products(bytes, scales, vector, out)"},
     {"posting_sums", (PyCFunction)(void (*)(void))posting_sums, METH_FASTCALL, "posting_sums(pointer, items, values, terms, out)"},
     {"distinct", (PyCFunction)(void (*)(void))distinct, METH_FASTCALL, "distinct(codes, n_items, out) -> count"},
     {"scaled", (PyCFunction)(void (*)(void))scaled, METH_FASTCALL, "scaled(columns, k, out)"},
@@ -605,11 +727,8 @@ static PyMethodDef METHODS[] = {
 
 static int started(PyObject *module)
 {
-    for (size_t i = 0; i < sizeof LEVELS / sizeof *LEVELS; i++)
-        if (dots_of(LEVELS[i])) {
-            dots = dots_of(LEVELS[i]);
-            break;
-        }
+    if (!multiply_by("avx512vnni") && !multiply_by("avx2"))
+        multiply_by("plain");
     return PyModule_AddIntConstant(module, "VERSION", 1);
 }
 

@@ -10,10 +10,12 @@ import pytest
 from pipelines import meaning
 from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
-from pipelines.main_axes import AXES, SPARE, Outlines, main_axes
+from pipelines.half_bytes import LARGEST, HalfByteVectors
+from pipelines.main_axes import AXES, SPARE, Outlines, main_axes, turned
 from pipelines.meaning import ItemTexts
 from pipelines.model_api import Context, leading
 from pipelines.models.text import Text, TextConfig
+from pipelines.rounded_vectors import RoundedVectors
 from pipelines.search.query import Query
 
 WIDTH = 192
@@ -46,10 +48,44 @@ def test_axes_are_orthonormal_and_the_first_has_most_of_the_length() -> None:
     assert lengths[0] == pytest.approx(np.linalg.norm(vectors, 2) ** 2, rel=1e-4)
 
 
+@pytest.mark.parametrize("n", [9, 10])
+def test_turned_axes_span_the_same_space_evenly_and_their_number_is_even(n: int) -> None:
+    vectors = texts_like(500, seed=2)
+    axes = main_axes(vectors, n)
+    other = turned(axes)
+    assert len(other) == 10
+    np.testing.assert_allclose(other.T @ other, axes.T @ axes, atol=1e-5)
+    before, after = (np.square(vectors @ those.T).sum(axis=0) for those in (axes, other[:n]))
+    assert after.max() / after.min() < before.max() / before.min()
+
+
+@pytest.mark.parametrize("d", [2, 30, 32, 62, 64, 66, 128, 130])
+def test_products_of_half_bytes_are_those_of_the_rounded_numbers(d: int) -> None:
+    draw = np.random.default_rng(d)
+    vectors, asked = draw.normal(size=(37, d)).astype(np.float32), draw.normal(size=d).astype(np.float32)
+    vectors[5] = 0
+    kept = HalfByteVectors.of(vectors)
+    assert kept.halves.nbytes == 37 * d // 2
+    rounded = np.rint(vectors / (np.abs(vectors).max(axis=1, keepdims=True) / LARGEST).clip(1e-9))
+    question = np.rint(asked / (np.abs(asked).max() / 127)) * (np.abs(asked).max() / 127)
+    wanted = rounded * kept.scales[:, None] @ question
+    assert np.isnan(kept.products(asked)).tolist() == [row == 5 for row in range(37)]
+    np.testing.assert_allclose(kept.products(asked), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_outlines_of_an_earlier_version_in_whole_bytes_are_read(tmp_path: Path) -> None:
+    vectors = texts_like(400, seed=3)
+    axes = main_axes(vectors, 96)
+    np.save(tmp_path / "axes.npy", axes)
+    RoundedVectors.of(vectors @ axes.T).save(tmp_path)
+    assert 7 in Outlines.load(tmp_path).near(vectors[7], 5)
+
+
 def test_nearly_all_of_the_nearest_are_among_those_that_are_near_along_the_axes() -> None:
     vectors, queries = texts_like(N_ITEMS, seed=3), texts_like(50, seed=4)
     outlines = Outlines.of(vectors)
-    assert outlines.rows.codes.shape == (N_ITEMS, AXES)
+    assert isinstance(outlines.rows, HalfByteVectors)
+    assert outlines.rows.halves.shape == (N_ITEMS, AXES // 2)
     found = []
     for query in queries:
         near = outlines.near(query, 50)

@@ -26,6 +26,7 @@ from pipelines.contracts import Surface
 from pipelines.features.state import UserHistory
 from pipelines.fusion.candidates import gather, scaled
 from pipelines.fusion.quality import ordered
+from pipelines.half_bytes import HalfByteVectors
 from pipelines.model_api import Context, leading
 from pipelines.models import bm25
 from pipelines.ranking import RankRequest
@@ -112,6 +113,18 @@ def test_products_of_bytes_are_those_of_numpy(*, n: int, d: int, largest: bool, 
     np.testing.assert_array_equal(*both(lambda: kept.products(asked)))
     np.testing.assert_array_equal(*both(lambda: kept.products(asked, rows)))
     np.testing.assert_array_equal(*both(lambda: PackedVectors(kept).products(asked)))
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(0, 30), h=st.sampled_from([1, 8, 15, 16, 17, 31, 32, 48, 64, 65]), seed=st.integers(0, 9999))
+def test_products_of_half_bytes_are_those_of_numpy(*, n: int, h: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    kept = HalfByteVectors.of(draw.normal(size=(n, 2 * h)) * (draw.random((n, 1)) < 0.9))
+    extreme = HalfByteVectors(np.full((n, h), draw.choice([0x11, 0xFF, 0x1F])).astype(np.uint8), np.ones(n, np.float32))
+    asked = draw.choice([-1.0, 1.0], 2 * h) if draw.random() < 0.3 else draw.normal(size=2 * h)
+    for one in (kept, extreme):
+        np.testing.assert_array_equal(*both(lambda one=one: one.products(asked)))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -204,6 +217,13 @@ FLOATS, LONGS, BYTES = np.zeros(4, np.float32), np.zeros(4, np.int64), np.zeros(
         ("products", (BYTES, FLOATS, FLOATS[:2], LONGS + 4, FLOATS), IndexError, "row 4 of 4"),
         ("products", (BYTES, FLOATS, FLOATS[:2], LONGS - 1, FLOATS), IndexError, "row -1 of 4"),
         ("products", (BYTES, FLOATS, FLOATS[:2], None, FLOATS[:3]), ValueError, "3 elements where 4"),
+        (
+            "half_byte_products",
+            (np.zeros((4, 2), np.uint8), FLOATS, FLOATS[:3], FLOATS),
+            ValueError,
+            "rows of 3 numbers",
+        ),
+        ("half_byte_products", (BYTES, FLOATS, FLOATS, FLOATS), TypeError, "format b where uint8"),
         ("distinct", (LONGS + 9, 9, LONGS.copy()), IndexError, "code 9 of 9"),
         ("scaled", (FLOATS, 1, LONGS), TypeError, "float32"),
         ("descending", (FLOATS, LONGS, LONGS[:3]), ValueError, "3 elements where 4"),
