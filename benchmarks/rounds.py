@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks import load
+from benchmarks import load, yardstick
 from benchmarks.telling import say
 
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -34,8 +34,8 @@ class Target:
     requests: Iterable[bytes]
 
 
-def measured(targets: Sequence[Target], *, rounds: int, seconds: float, seed: int) -> list[dict[str, Any]]:
-    """Medians of each target.
+def measured(targets: Sequence[Target], *, rounds: int, seconds: float, seed: int) -> dict[str, Any]:
+    """``rows``: medians of each target; ``yardstick_ms_before_and_after``: how fast the machine was.
 
     Args:
         targets: in the order of the table.
@@ -44,11 +44,13 @@ def measured(targets: Sequence[Target], *, rounds: int, seconds: float, seed: in
         seed: of the arrival times.
     """
     found: dict[str, list[dict[str, float]]] = {target.name: [] for target in targets}
+    before = yardstick.product_ms()
     for round_ in range(rounds):
         for target in targets if round_ % 2 == 0 else reversed(targets):
             say(f"{target.name}, round {round_ + 1} of {rounds}")
             found[target.name].append(_round(target, seconds=seconds, seed=seed + round_))
-    return [{"what": name} | _medians(those) for name, those in found.items()]
+    rows = [{"what": name} | _medians(those) for name, those in found.items()]
+    return {"rows": rows, "yardstick_ms_before_and_after": [before, yardstick.product_ms()]}
 
 
 def _round(target: Target, *, seconds: float, seed: int) -> dict[str, float]:

@@ -8,7 +8,8 @@ kept in ``--cache``. Then two comparisons, each in the same run:
 
 1. The service beside an empty BentoML endpoint (:mod:`benchmarks.rounds`), asked twice: with queries of which none
    comes twice, so that each is encoded, and with a mix in which frequent ones come back, after a warm-up. Lists of ten
-   without facets (``--facets`` asks for all), nobody logged in, exploration as always.
+   without facets (``--facets`` asks for all), nobody logged in, exploration as always. And beside a handler that counts
+   for as long as a search takes (:mod:`benchmarks.counting_service`): what nothing of ours can fall below.
 2. The lexical member beside plain ``bm25s`` and ``tantivy`` (:mod:`benchmarks.bm25_peers`).
 """
 
@@ -29,7 +30,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bm25_peers, composed_shop, load, rounds, search_bundle, yardstick
+from benchmarks import bm25_peers, composed_shop, counting_service, load, rounds, search_bundle
 from benchmarks.search_bundle import Built
 from benchmarks.started import serving
 from benchmarks.telling import add_output, say, tell
@@ -43,7 +44,7 @@ from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTINCT, MIX, EMPTY = "distinct queries", "mix of queries", "empty route"
+DISTINCT, MIX, EMPTY, COUNTING = "distinct queries", "mix of queries", "empty route", "a handler that counts as long"
 PEER_QUERIES = 1000
 PEER_COLUMNS = {
     "system": "system",
@@ -53,6 +54,9 @@ PEER_COLUMNS = {
     "queries_per_s@1000": "best 1000",
     "agreement@10": "10 as bm25s",
 }
+PROBING = 200.0
+"""Requests a second at which it is seen how long a search takes, for :data:`COUNTING`."""
+
 REQUESTS_A_SECOND = 2400
 """More than can be answered: so many distinct queries are made for each second of load."""
 
@@ -168,20 +172,22 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
     with (
         serving("serving.service:Fuseline", told.workers, scratch, built.bundle) as ours,
         serving("benchmarks.empty_service:Empty", told.workers, scratch, built.bundle) as empty,
+        serving("benchmarks.counting_service:Counting", told.workers, scratch, built.bundle) as counting,
     ):
         say(f"warming up with the mix for {told.warm_up:.0f} seconds")
         load.run(load.closed_loop(ours.port, mix, seconds=told.warm_up))
         mix.forget_counts()
+        one = load.run(load.open_loop(ours.port, distinct, rate=PROBING, seconds=told.seconds, seed=told.seed))
+        counted_ms = one.percentile(0.5, took=True)
+        counts = load.post(counting_service.PATH, str(counting_service.steps_of(counted_ms)).encode())
         targets = [
             rounds.Target(EMPTY, empty.port, [load.post("/mounted", b"{}")]),
             rounds.Target(DISTINCT, ours.port, distinct),
             rounds.Target(MIX, ours.port, mix),
+            rounds.Target(COUNTING, counting.port, [counts]),
         ]
-        before = yardstick.product_ms()
-        rows = rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed)
         return {
-            "rows": rows,
-            "yardstick_ms_before_and_after": [before, yardstick.product_ms()],
+            **rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed),
             "clients": load.CLIENTS,
             "start_s": round(ours.start_s, 2),
             "start_of_empty_route_s": round(empty.start_s, 2),

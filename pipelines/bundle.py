@@ -69,12 +69,8 @@ class Bundle:
         self.features = features
         self.members = dict(members)
         self.fusion = dict(fusion)
-        self.catalogue = Catalogue(features)
-        self.reader = QueryReader(features, self.catalogue, encoder)
-        if prepared is not None:
-            vars(self.catalogue)["attributes"] = prepared.attributes
-            if prepared.beginnings is not None:
-                vars(self.reader)["beginnings"] = prepared.beginnings
+        self.catalogue = Catalogue(features, prepared and prepared.attributes)
+        self.reader = QueryReader(features, self.catalogue, encoder, prepared and prepared.beginnings)
         self._orders = orders or KeptOrders()
 
     @classmethod

@@ -31,9 +31,11 @@ MOST_RANGES = 6
 class Catalogue:
     """Columns of the items in the form that filters and counts need, each made at its first use."""
 
-    def __init__(self, features: FeatureState) -> None:
-        """``features``: items as of the instant."""
+    def __init__(self, features: FeatureState, attributes: Attributes | None = None) -> None:
+        """``features``: items as of the instant; ``attributes``: of them, where they are made already."""
         self._features = features
+        if attributes is not None:
+            self.attributes = attributes
         available = features.catalog["available"].fill_null(True)  # noqa: FBT003 - positional in Arrow
         self._available = available.to_numpy(zero_copy_only=False).astype(np.bool_)
 

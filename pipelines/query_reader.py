@@ -32,8 +32,23 @@ class QueryReader:
     What was read is kept: people ask the same again, and encoding a query is a large part of answering it.
     """
 
-    def __init__(self, features: FeatureState, catalogue: Catalogue, encoder: QueryEncoder | None) -> None:
-        """``features`` and ``catalogue`` of one instant; ``encoder``: None where queries have no vector."""
+    def __init__(
+        self,
+        features: FeatureState,
+        catalogue: Catalogue,
+        encoder: QueryEncoder | None,
+        beginnings: Beginnings | None = None,
+    ) -> None:
+        """Name the parts.
+
+        Args:
+            features: as of an instant.
+            catalogue: of the same.
+            encoder: None where queries have no vector.
+            beginnings: of all that may be suggested, where they are made already.
+        """
+        if beginnings is not None:
+            self.beginnings = beginnings
         self._features = features
         self._catalogue = catalogue
         self._encoder = encoder
