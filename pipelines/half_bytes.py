@@ -42,7 +42,7 @@ class HalfByteVectors:
     @classmethod
     def of(cls, vectors: np.ndarray) -> Self:
         """Round float vectors ``[n, 2 h]``."""
-        values = np.asarray(vectors, np.float32)
+        values = np.ascontiguousarray(vectors, np.float32)
         scales = np.abs(values).max(axis=1, initial=0) / np.float32(LARGEST)
         numbers = np.rint(values / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8) + LIFT
         lower, upper = np.split(numbers.astype(np.uint8), 2, axis=1)
@@ -50,6 +50,8 @@ class HalfByteVectors:
 
     def products(self, vector: np.ndarray) -> np.ndarray:
         """Inner products with a vector, float ``[2 h]``, that is rounded to bytes; float32 ``[n]``, NaN: zeros."""
+        if not self.halves.size:
+            return np.full(len(self.halves), np.nan, np.float32)
         if native.kernels is None:
             return self._packed.products(vector)
         out = np.empty(len(self.halves), np.float32)

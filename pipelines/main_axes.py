@@ -25,7 +25,7 @@ SPARE = 5
 """Times as many as are wanted are looked at whole."""
 
 SAMPLE = 20_000
-"""Vectors that axes are computed from, and turned at a time."""
+"""Vectors that are turned at a time; axes are computed from so many, up to twice as many."""
 
 
 def main_axes(vectors: np.ndarray, n: int) -> np.ndarray:

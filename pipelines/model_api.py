@@ -182,7 +182,8 @@ def leading(
     if native.kernels is not None and scores.dtype == np.float32:
         out = np.empty(min(n, len(scores)), np.int64)
         silence_at = None if np.isnan(silent) else silent
-        return out[: native.kernels.leading(np.ascontiguousarray(scores), allowed, silence_at, out)]
+        may = None if allowed is None else np.ascontiguousarray(allowed)
+        return out[: native.kernels.leading(np.ascontiguousarray(scores), may, silence_at, out)]
     codes = _reaching(scores, n, allowed, silent=silent)
     if codes is None:
         known = _known(scores, silent)

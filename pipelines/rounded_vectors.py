@@ -52,18 +52,20 @@ class RoundedVectors(NamedTuple):
 
         Args:
             vector: float ``[d]``.
-            rows: int64 ``[m]``, or None for all.
+            rows: int64 ``[m]``, from 0, or None for all.
         """
         n = len(self.codes) if rows is None else len(rows)
         if not n or not self.codes.size:
             return np.full(n, np.nan, np.float32)
         if native.kernels is not None:
             out = np.empty(n, np.float32)
-            native.kernels.products(self.codes, self.scales, np.ascontiguousarray(vector, np.float32), rows, out)
+            asked = np.ascontiguousarray(vector, np.float32)
+            places = None if rows is None else np.ascontiguousarray(rows, np.int64)
+            native.kernels.products(self.codes, self.scales, asked, places, out)
             return out
-        asked, scale = _one_rounded(vector)
+        question, scale = _one_rounded(vector)
         codes, scales = (self.codes, self.scales) if rows is None else self._of(rows)
-        return _scaled(integer_products(asked, codes), scales, scale)
+        return _scaled(integer_products(question, codes), scales, scale)
 
     def _of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Some rows; ``take`` copies them in half the time of brackets."""
@@ -83,7 +85,7 @@ class RoundedVectors(NamedTuple):
 
 def rounded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integers int8 ``[n, d]`` and scales float32 ``[n]`` of float vectors ``[n, d]``; scale 0 for a row of zeros."""
-    values = np.asarray(vectors, np.float32)
+    values = np.ascontiguousarray(vectors, np.float32)
     scales = np.abs(values).max(axis=1, initial=0) / np.float32(LARGEST)
     codes = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
     return codes.astype(np.int8), scales

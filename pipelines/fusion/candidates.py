@@ -131,6 +131,7 @@ def scaled(scores: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         moved = columns - low
         moved /= high - low
+        moved += 0  # -0 becomes 0
     moved[(high == low)[:, 0]] = 1.0
     np.copyto(moved, 0.0, where=np.isnan(columns))
     return np.ascontiguousarray(moved.T, np.float32)

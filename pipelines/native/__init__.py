@@ -25,8 +25,8 @@ from types import ModuleType
 SWITCH = "FUSELINE_NATIVE"
 """Environment variable; ``0``: numpy does the work though the kernels are built."""
 
-WANTED = 1
-"""``VERSION`` of the compiled file; one of another version, from before an update, is left alone."""
+WANTED = 2
+"""``VERSION`` of the compiled file, raised when a function changes; one from before an update is left alone."""
 
 
 def _found() -> tuple[ModuleType | None, str]:

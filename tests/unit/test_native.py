@@ -50,7 +50,7 @@ def numpy_alone() -> Iterator[None]:
 
 
 def both(asked: Callable[[], Any]) -> tuple[Any, Any]:
-    with numpy_alone():
+    with numpy_alone(), np.errstate(all="ignore"):
         plain = asked()
     return asked(), plain
 
@@ -109,6 +109,8 @@ def test_products_of_bytes_are_those_of_numpy(*, n: int, d: int, largest: bool, 
     scales = np.where(draw.random(n) < 0.1, np.nan, draw.random(n)).astype(np.float32)
     kept = RoundedVectors(codes.astype(np.int8), scales)
     asked = (draw.normal(size=d) * (draw.random() < 0.9)).astype(np.float32)
+    if draw.random() < 0.1:
+        asked[draw.integers(d)] = draw.choice([np.nan, np.inf, -np.inf])
     rows = draw.integers(0, n, draw.integers(0, 2 * n))
     np.testing.assert_array_equal(*both(lambda: kept.products(asked)))
     np.testing.assert_array_equal(*both(lambda: kept.products(asked, rows)))
@@ -123,6 +125,8 @@ def test_products_of_half_bytes_are_those_of_numpy(*, n: int, h: int, seed: int)
     kept = HalfByteVectors.of(draw.normal(size=(n, 2 * h)) * (draw.random((n, 1)) < 0.9))
     extreme = HalfByteVectors(np.full((n, h), draw.choice([0x11, 0xFF, 0x1F])).astype(np.uint8), np.ones(n, np.float32))
     asked = draw.choice([-1.0, 1.0], 2 * h) if draw.random() < 0.3 else draw.normal(size=2 * h)
+    if draw.random() < 0.1:
+        asked[draw.integers(2 * h)] = draw.choice([np.nan, np.inf, -np.inf])
     for one in (kept, extreme):
         np.testing.assert_array_equal(*both(lambda one=one: one.products(asked)))
 
@@ -152,8 +156,11 @@ def test_sums_of_postings_are_those_of_the_library(*, k1: float, n: int, seed: i
 @given(columns=arrays(np.float32, st.tuples(st.integers(0, 20), st.integers(0, 4)), elements=st.sampled_from(SPECIAL)))
 def test_scaled_columns_are_those_of_numpy(columns: np.ndarray) -> None:
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(*both(lambda: scaled(columns)))
-        np.testing.assert_array_equal(*both(lambda: scaled(np.asfortranarray(columns))))
+        for one in (columns, np.asfortranarray(columns)):
+            found, plain = both(lambda one=one: scaled(one))
+            np.testing.assert_array_equal(found, plain)
+            known = ~np.isnan(plain)
+            np.testing.assert_array_equal(np.signbit(found[known]), np.signbit(plain[known]))
 
 
 @given(
@@ -219,12 +226,20 @@ FLOATS, LONGS, BYTES = np.zeros(4, np.float32), np.zeros(4, np.int64), np.zeros(
         ("products", (BYTES, FLOATS, FLOATS[:2], None, FLOATS[:3]), ValueError, "3 elements where 4"),
         (
             "half_byte_products",
-            (np.zeros((4, 2), np.uint8), FLOATS, FLOATS[:3], FLOATS),
+            (np.zeros(6, np.uint8), FLOATS, FLOATS[:3], FLOATS),
             ValueError,
             "rows of 3 numbers",
         ),
         ("half_byte_products", (BYTES, FLOATS, FLOATS, FLOATS), TypeError, "format b where uint8"),
-        ("distinct", (LONGS + 9, 9, LONGS.copy()), IndexError, "code 9 of 9"),
+        ("products", (BYTES, FLOATS, FLOATS[:2], FLOATS, FLOATS), TypeError, "format f where int64"),
+        ("distinct", (LONGS + 9, 9, LONGS), IndexError, "code 9 of 9"),
+        ("distinct", (LONGS, -64, LONGS), ValueError, "-64 items"),
+        ("scaled", (FLOATS, 3, FLOATS), ValueError, "4 numbers are not 3 columns"),
+        ("scaled", (FLOATS, 0, FLOATS), ValueError, "4 numbers are not 0 columns"),
+        ("scaled", (FLOATS, -2, FLOATS), ValueError, "4 numbers are not -2 columns"),
+        ("scaled", (memoryview(bytearray(17))[1:].cast("f"), 1, FLOATS), ValueError, "not aligned"),
+        ("posting_sums", (LONGS, LONGS, FLOATS, LONGS, FLOATS), TypeError, "where int32"),
+        ("use", (3,), TypeError, "argument"),
         ("scaled", (FLOATS, 1, LONGS), TypeError, "float32"),
         ("descending", (FLOATS, LONGS, LONGS[:3]), ValueError, "3 elements where 4"),
     ],
@@ -239,7 +254,9 @@ def test_wrong_arguments_are_refused(name: str, arguments: tuple[Any, ...], erro
     [
         ([0, 2], [0, 1], [1], "term 1 of 1"),
         ([0, 2], [0, 1], [-1], "term -1 of 1"),
+        ([0, 2], [0, 1], [2**63 - 1], "term 9223372036854775807 of 1"),
         ([0, 3], [0, 1], [0], "term 0 of 1"),
+        ([0, 1, 0], [0, 1], [1], "term 1 of 2"),
         ([-1, 2], [0, 1], [0], "term 0 of 1"),
         ([0, 2], [0, 4], [0], "item 4 of 4"),
         ([0, 2], [0, -1], [0], "item -1 of 4"),
