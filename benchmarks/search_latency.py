@@ -58,7 +58,7 @@ PROBING = 200.0
 """Requests a second at which it is seen how long a search takes, for :data:`COUNTING`."""
 
 REQUESTS_A_SECOND = 2400
-"""More than can be answered: so many distinct queries are made for each second of load."""
+"""More than can be answered: so many queries are made for a second of load, and half as many that the mix repeats."""
 
 
 class Stream:
@@ -100,7 +100,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Asked:
-    """Queries of a run: none twice, and as people repeat them."""
+    """Queries of a run: none twice, and others as people repeat them; what one has asked is not known to the other."""
 
     distinct: list[str]
     mix: list[str]
@@ -161,8 +161,9 @@ def _params(encoder: str | None) -> AllParams:
 
 def _asked(told: argparse.Namespace, titles: Sequence[str]) -> Asked:
     n = int((told.warm_up + told.rounds * (2 * told.seconds + 2)) * REQUESTS_A_SECOND)
-    distinct = composed_shop.queries(composed_shop.real_queries(), titles, n, seed=told.seed)
-    return Asked(distinct, composed_shop.mixed(distinct, n, seed=told.seed))
+    found = composed_shop.queries(composed_shop.real_queries(), titles, n + n // 2, seed=told.seed)
+    of_mix, distinct = found[::3], [query for place, query in enumerate(found) if place % 3]
+    return Asked(distinct, composed_shop.mixed(of_mix, n, seed=told.seed))
 
 
 def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path) -> dict[str, Any]:

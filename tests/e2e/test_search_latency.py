@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.bm25_peers import SYSTEMS
-from benchmarks.search_latency import COUNTING, DISTINCT, EMPTY, MIX
+from benchmarks.search_latency import COUNTING, DISTINCT, EMPTY, MIX, _asked
 
 pytestmark = pytest.mark.e2e
 SMALL = ["--items", "80", "--seconds", "0.3", "--rounds", "1", "--warm-up", "0.3", "--workers", "1"]
@@ -31,3 +32,11 @@ def test_every_figure_is_there_and_no_request_fails(encoder: str, tmp_path: Path
     assert found["queries"][DISTINCT]["repeated"] == 0 < found["queries"][MIX]["repeated"]
     assert found["catalogue"]["texts"] == found["of_it_real_products"]["texts"] == 80
     assert min(found["memory_mb_per_worker"]) > 0
+
+
+def test_no_query_that_comes_once_is_one_of_the_mix() -> None:
+    told = Namespace(warm_up=1, rounds=1, seconds=1, seed=7)
+    asked = _asked(told, [f"red mug {letter} with a handle of cork" for letter in "abcdefghijklmnopqrstuvwxyz"])
+    assert len(asked.distinct) > 100
+    assert len(set(asked.distinct)) == len(asked.distinct)
+    assert not set(asked.distinct) & set(asked.mix)
