@@ -180,7 +180,7 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
         mix.forget_counts()
         one = load.run(load.open_loop(ours.port, distinct, rate=PROBING, seconds=told.seconds, seed=told.seed))
         counted_ms = one.percentile(0.5, took=True)
-        counts = load.post(counting_service.PATH, str(counting_service.steps_of(counted_ms)).encode())
+        counts = _counts(counting.port, counted_ms, told)
         targets = [
             rounds.Target(EMPTY, empty.port, [load.post("/mounted", b"{}")]),
             rounds.Target(DISTINCT, ours.port, distinct),
@@ -196,6 +196,16 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
             "private_memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "RssAnon"),
             "queries": {DISTINCT: distinct.counts(), MIX: mix.counts() | {"zipf_exponent": composed_shop.ZIPF}},
         }
+
+
+def _counts(port: int, milliseconds: float, told: argparse.Namespace) -> bytes:
+    """A request that makes the counting handler count for so long there, at the rate at which that was measured."""
+    steps = counting_service.steps_of(milliseconds)
+    request = load.post(counting_service.PATH, str(steps).encode())
+    tried = load.run(load.open_loop(port, [request], rate=PROBING, seconds=told.seconds, seed=told.seed))
+    return load.post(
+        counting_service.PATH, str(round(steps * milliseconds / tried.percentile(0.5, took=True))).encode()
+    )
 
 
 def _lexical(told: argparse.Namespace, built: Built, asked: Asked, folder: Path, params: AllParams) -> dict[str, Any]:
