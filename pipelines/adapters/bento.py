@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from pipelines import native
 from pipelines.errors import ArtifactError
 from pipelines.manifest import MANIFEST
 from pipelines.storage import read_json, write_json
@@ -24,7 +25,7 @@ LOCK = "requirements/serving.txt"
 PACKED = "packed"
 """Folder in the Bento with ``bundle/`` and ``about.json``; ``serving.bundle_choice`` looks for it."""
 
-SOURCES = (("serving", "*.py"), ("serving", "*.html"), ("pipelines", "*.py"), ("pipelines", "*.so"))
+SOURCES = (("serving", "*.py"), ("serving", "*.html"), ("pipelines", "*.py"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -70,6 +71,9 @@ def _gather(context: Path, bundle_folder: Path, about: dict[str, str]) -> None:
     for top, pattern in SOURCES:
         for path in sorted((ROOT / top).rglob(pattern)):
             _copy(path, context / path.relative_to(ROOT))
+    if native.kernels is not None and native.kernels.__file__:  # which may lie in the checkout of this worktree
+        built = Path(native.kernels.__file__)
+        _copy(built, context / "pipelines" / "native" / built.name)
     if not (ROOT / LOCK).exists():
         raise ArtifactError(f"{ROOT / LOCK} does not exist", do="check the file out again")
     _copy(ROOT / LOCK, context / LOCK)

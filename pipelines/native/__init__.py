@@ -20,7 +20,11 @@ and places are checked, so a damaged index is an error and not a crash.
 from __future__ import annotations
 
 import os
+import sys
 from types import ModuleType
+
+# A worktree of a run or a sample has no compiled file: the one of the checkout that is installed serves it too.
+__path__ += [f"{entry}/pipelines/native" for entry in sys.path if entry]
 
 SWITCH = "FUSELINE_NATIVE"
 """Environment variable; ``0``: numpy does the work though the kernels are built."""

@@ -278,13 +278,21 @@ def test_what_cannot_be_written_to_is_not_written_to() -> None:
         kernels().scaled(FLOATS, 1, fixed)
 
 
-def state_of(folder: Path, **environment: str) -> str:
+def state_of(folder: Path, *options: str, **environment: str) -> str:
     program = "from pipelines import native; print(native.kernels is not None, native.state)"
+    command = [sys.executable, *options, "-c", program]
     environ = {**os.environ, "PYTHONPATH": str(folder), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, env=environ, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+@pytest.fixture
+def worktree(tmp_path: Path) -> Path:
+    """The package without its compiled file."""
+    (tmp_path / "pipelines" / "native").mkdir(parents=True)
+    for name in ("__init__.py", "native/__init__.py"):
+        shutil.copy(ROOT / "pipelines" / name, tmp_path / "pipelines" / name)
+    return tmp_path
 
 
 def test_one_variable_switches_them_off() -> None:
@@ -292,15 +300,18 @@ def test_one_variable_switches_them_off() -> None:
     assert state_of(ROOT, FUSELINE_NATIVE="0") == "False switched off by FUSELINE_NATIVE=0"
 
 
-def test_those_of_another_version_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "pipelines" / "native").mkdir(parents=True)
-    (tmp_path / "pipelines" / "__init__.py").touch()
-    text = (ROOT / "pipelines" / "native" / "__init__.py").read_text()
-    (tmp_path / "pipelines" / "native" / "__init__.py").write_text(text.replace("WANTED = ", "WANTED = 1000 + "))
-    assert state_of(tmp_path).startswith("False not built: ")
-    for library in (ROOT / "pipelines" / "native").glob("_kernels*.so"):
-        shutil.copy(library, tmp_path / "pipelines" / "native")
-    assert state_of(tmp_path) == f"False built for another version ({kernels().VERSION}, wanted {1000 + native.WANTED})"
+def test_a_worktree_uses_those_of_the_checkout_that_is_installed(worktree: Path) -> None:
+    assert state_of(worktree) == "True in use"
+
+
+def test_where_none_were_built_it_says_so(worktree: Path) -> None:
+    assert state_of(worktree, "-S").startswith("False not built: ")  # -S: nothing is installed
+
+
+def test_those_of_another_version_are_left_alone(worktree: Path) -> None:
+    text = worktree / "pipelines" / "native" / "__init__.py"
+    text.write_text(text.read_text().replace("WANTED = ", "WANTED = 1000 + "))
+    assert state_of(worktree) == f"False built for another version ({kernels().VERSION}, wanted {1000 + native.WANTED})"
 
 
 def test_a_machine_without_a_compiler_installs_the_rest(tmp_path: Path) -> None:
