@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.made_bundle import make
-from pipelines.adapters.bento import LOCK, ROOT, build_bento, environment
+from pipelines import native
+from pipelines.adapters.bento import LOCK, ROOT, build_bento, environment, store
 from pipelines.bundle import Bundle
 from pipelines.ranking import RankRequest
 
@@ -62,6 +63,8 @@ def test_an_exported_bento_answers_the_same_lists_from_an_empty_store(tmp_path: 
     tag = build_bento(bundle, version="7", home=tmp_path / "home")
     assert tag == "fuseline:7"
     assert build_bento(bundle, version="7", home=tmp_path / "home") == tag
+    taken = list((store(tmp_path / "home") / "bentos").glob("fuseline/7/src/pipelines/native/_kernels*.so"))
+    assert len(taken) == (native.kernels is not None)
     bentoml = [sys.executable, "-m", "bentoml"]
     exported, elsewhere = tmp_path / "fuseline.bento", tmp_path / "elsewhere"
     elsewhere.mkdir()
