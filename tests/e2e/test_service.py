@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sqlite3
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -301,13 +302,17 @@ def test_elsewhere_than_on_loopback_it_demands_keys(bundle: Path, tmp_path: Path
 def test_workers_hold_equally_many_of_the_connections_that_callers_keep(bundle: Path, tmp_path: Path) -> None:
     with serving(tmp_path, workers=2, FUSELINE_BUNDLE=str(bundle)) as server:
         for n in (20, 40):  # the second time those of the first have gone
-            assert max(held := _connections(server, 0), default=0) == 0, held
-            with ExitStack() as kept:
-                for _ in range(n):
-                    connection = kept.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port)))
-                    connection.connect()
-                held = _connections(server, n)
-                assert max(held) - min(held) <= n // 8, held
+            tries = []
+            for _ in range(
+                5
+            ):  # a worker that gets no core for a millisecond misses a connection: now and then one does
+                assert max(held := _connections(server, 0), default=0) == 0, held
+                with ExitStack() as kept:
+                    for _ in range(n):
+                        connection = kept.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port)))
+                        connection.connect()
+                    tries.append(_connections(server, n))
+            assert statistics.median(max(held) - min(held) for held in tries) <= n // 8, tries
 
 
 def _connections(server: Server, wanted: int) -> list[int]:
