@@ -28,26 +28,10 @@ _shared: Any = None
 async def counting(request: Request) -> Response:
     """Count as far as the body says; tell how long that took."""
     began, steps = time.perf_counter(), int(await request.body())
-    count(steps)
-    took = 1000 * (time.perf_counter() - began)
-    return Response(b'{"took_ms":%.3f,"counted":%d}' % (took, steps), media_type="application/json")
-
-
-def count(steps: int) -> None:
-    """Do nothing so often."""
     for _ in range(steps):
         pass
-
-
-def steps_of(milliseconds: float) -> int:
-    """How far to count for so long, measured here and now."""
-    steps = 200_000
-    times = []
-    for _ in range(9):
-        began = time.perf_counter()
-        count(steps)
-        times.append(time.perf_counter() - began)
-    return round(steps * milliseconds / 1000 / sorted(times)[len(times) // 2])
+    took = 1000 * (time.perf_counter() - began)
+    return Response(b'{"took_ms":%.3f,"counted":%d}' % (took, steps), media_type="application/json")
 
 
 APPLICATION = Starlette(routes=[Route(PATH, counting, methods=["POST"])])

@@ -57,6 +57,9 @@ PEER_COLUMNS = {
 PROBING = 200.0
 """Requests a second at which it is seen how long a search takes, for :data:`COUNTING`."""
 
+TRIAL = 50_000
+"""Steps that the counting handler takes while it is seen how long they take there, about a millisecond."""
+
 REQUESTS_A_SECOND = 2400
 """More than can be answered: so many queries are made for a second of load, and half as many that the mix repeats."""
 
@@ -200,12 +203,10 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
 
 def _counts(port: int, milliseconds: float, told: argparse.Namespace) -> bytes:
     """A request that makes the counting handler count for so long there, at the rate at which that was measured."""
-    steps = counting_service.steps_of(milliseconds)
-    request = load.post(counting_service.PATH, str(steps).encode())
-    tried = load.run(load.open_loop(port, [request], rate=PROBING, seconds=told.seconds, seed=told.seed))
-    return load.post(
-        counting_service.PATH, str(round(steps * milliseconds / tried.percentile(0.5, took=True))).encode()
-    )
+    tried = [load.post(counting_service.PATH, str(TRIAL).encode())]
+    one = load.run(load.open_loop(port, tried, rate=PROBING, seconds=told.seconds, seed=told.seed))
+    steps = round(TRIAL * milliseconds / one.percentile(0.5, took=True))
+    return load.post(counting_service.PATH, str(steps).encode())
 
 
 def _lexical(told: argparse.Namespace, built: Built, asked: Asked, folder: Path, params: AllParams) -> dict[str, Any]:

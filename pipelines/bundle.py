@@ -262,25 +262,22 @@ class Bundle:
         fused: CandidateList | None,
     ) -> tuple[RankedItem, ...]:
         """Items of a page from their codes and chances."""
-        ids = self.features.item_ids.ids([code for code, _ in places])
-        items = tuple(
-            RankedItem(item, code, place, score_of[code], chance)
-            for place, (item, (code, chance)) in enumerate(zip(ids, places, strict=True), request.offset + 1)
-        )
-        if not request.explain:
-            return items
         sources: dict[int, tuple[Source, ...]] = {}
         bounded = frozenset[str]()
-        if fused is not None:
+        if request.explain and fused is not None:
             bounded = fused.bounded
             sources = explanation.sources(fused, self.fusion[request.surface].fuser.weights(fused.members, bounded))
-        said = [sources.get(item.code, ()) for item in items]
-        reasons = (
-            explanation.reasons(item.code, context.history, one, bounded=bounded)
-            for item, one in zip(items, said, strict=True)
-        )
         return tuple(
-            item._replace(sources=one, reasons=why) for item, one, why in zip(items, said, reasons, strict=True)
+            RankedItem(
+                id=self.features.item_ids[code],
+                code=code,
+                rank=place,
+                score=score_of[code],
+                propensity=chance,
+                sources=(said := sources.get(code, ())),
+                reasons=explanation.reasons(code, context.history, said, bounded=bounded) if request.explain else (),
+            )
+            for place, (code, chance) in enumerate(places, request.offset + 1)
         )
 
     def score_items(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Sequence
 
@@ -59,28 +58,20 @@ def swap_one(n: int, *, seed: int) -> tuple[list[int], list[float]]:
         Which of the list, from 0, stands at each of the first places, at most :data:`REACH`, two of them exchanged or
         none, and the chance that this policy puts it there. Behind them all stands where it stood, with chance 1.
     """
-    places, usual = _unswapped(min(n, REACH))
-    shown, chances = list(places), list(usual)
-    slots, pool = places[PROTECTED : 2 * PROTECTED], places[2 * PROTECTED :]
+    shown = list(range(min(n, REACH)))
+    chances = [1.0] * len(shown)
+    slots, pool = shown[PROTECTED : 2 * PROTECTED], shown[2 * PROTECTED :]
     if not pool:
         return shown, chances
+    for places in (slots, pool):
+        for place in places:
+            chances[place] = 1.0 - RATE / len(places)
     draw = random.Random(seed)  # noqa: S311 - a policy, not a secret
     if draw.random() < RATE:
         up, down = draw.choice(slots), draw.choice(pool)
         shown[up], shown[down] = down, up
         chances[up] = chances[down] = RATE / len(slots) / len(pool)
     return shown, chances
-
-
-@functools.cache
-def _unswapped(n: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The first ``n`` places of a list, at most :data:`REACH`, and the chance of each that it is not exchanged."""
-    places, chances = tuple(range(n)), [1.0] * n
-    slots, pool = places[PROTECTED : 2 * PROTECTED], places[2 * PROTECTED :]
-    for those in (slots, pool) if pool else ():
-        for place in those:
-            chances[place] = 1.0 - RATE / len(those)
-    return places, tuple(chances)
 
 
 def weights(propensities: np.ndarray, *, clip: float) -> np.ndarray:

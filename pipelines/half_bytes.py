@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines import native
 from pipelines.arrays import read_array, write_arrays
-from pipelines.rounded_vectors import PackedVectors, RoundedVectors
+from pipelines.rounded_vectors import PackedVectors, RoundedVectors, rounded
 
 HALVES, SCALES = "halves.npy", "scales.npy"
 
@@ -42,10 +42,8 @@ class HalfByteVectors:
     @classmethod
     def of(cls, vectors: np.ndarray) -> Self:
         """Round float vectors ``[n, 2 h]``."""
-        values = np.ascontiguousarray(vectors, np.float32)
-        scales = np.abs(values).max(axis=1, initial=0) / np.float32(LARGEST)
-        numbers = np.rint(values / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8) + LIFT
-        lower, upper = np.split(numbers.astype(np.uint8), 2, axis=1)
+        numbers, scales = rounded(vectors, largest=LARGEST)
+        lower, upper = np.split((numbers + LIFT).astype(np.uint8), 2, axis=1)
         return cls(lower | upper << 4, np.where(scales > 0, scales, np.float32(np.nan)))
 
     def products(self, vector: np.ndarray) -> np.ndarray:

@@ -48,10 +48,7 @@ class IdIndex:
 
     def ids(self, codes: Iterable[int] | None = None) -> list[str]:
         """The ids of these codes, or all of them in order."""
-        wanted = np.arange(len(self)) if codes is None else np.fromiter(codes, np.int64)
-        starts, ends = self._offsets[wanted].tolist(), self._offsets[wanted + 1].tolist()
-        blob = memoryview(self._blob)  # type: ignore[arg-type]  # an array is a buffer
-        return [str(blob[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+        return [self[code] for code in (range(len(self)) if codes is None else codes)]
 
     def code(self, item: str) -> int:
         """The code of an id, or -1 when it is unknown."""

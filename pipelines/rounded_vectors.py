@@ -83,10 +83,13 @@ class RoundedVectors(NamedTuple):
         return cls(read_array(folder / CODES), read_array(folder / SCALES))
 
 
-def rounded(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers int8 ``[n, d]`` and scales float32 ``[n]`` of float vectors ``[n, d]``; scale 0 for a row of zeros."""
+def rounded(vectors: np.ndarray, *, largest: int = LARGEST) -> tuple[np.ndarray, np.ndarray]:
+    """Integers int8 ``[n, d]`` and scales float32 ``[n]`` of float vectors ``[n, d]``; scale 0 for a row of zeros.
+
+    ``largest``: of the integers, either sign.
+    """
     values = np.ascontiguousarray(vectors, np.float32)
-    scales = np.abs(values).max(axis=1, initial=0) / np.float32(LARGEST)
+    scales = np.abs(values).max(axis=1, initial=0) / np.float32(largest)
     codes = np.rint(values / np.where(scales > 0, scales, 1)[:, None])
     return codes.astype(np.int8), scales
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,7 +39,6 @@ class Names:
         self._analyzer = analyzer
         self._brands = _by_key(brands, lambda name: [unaccented(one) for one in pieces(name)])
         self._categories = _by_key(categories, lambda path: self._stems(pieces(path.split(CATEGORY_PATH)[-1])))
-        self._brand_keys, self._category_keys = sorted(self._brands), sorted(self._categories)
         self._common = {
             key
             for key, names in self._brands.items()
@@ -52,10 +50,8 @@ class Names:
         parts = pieces(text)
         words = [unaccented(one) for one in parts]
         whole = "".join(words)
-        brands = [
-            key for key in _spans(words, self._brands, self._brand_keys) if key == whole or key not in self._common
-        ]
-        categories = _spans(self._stems(parts), self._categories, self._category_keys)
+        brands = [key for key in _spans(words, self._brands) if key == whole or key not in self._common]
+        categories = _spans(self._stems(parts), self._categories)
         return Named(
             tuple(name for key in brands for name in self._brands[key][:MOST]),
             tuple(path for key in categories for path in self._categories[key][:MOST]),
@@ -75,17 +71,12 @@ def _by_key(counts: Mapping[str, int], parts: Callable[[str], Sequence[str]]) ->
     return found
 
 
-def _spans(words: Sequence[str], known: Mapping[str, Sequence[str]], keys: Sequence[str]) -> list[str]:
-    """Keys of names in a row of words, the longest at each place; no word is used twice.
-
-    ``keys``: those of ``known``, sorted, which tell at once that none begins with a word: most words begin no name.
-    """
+def _spans(words: Sequence[str], known: Mapping[str, Sequence[str]]) -> list[str]:
+    """Keys of names in a row of words, the longest at each place; no word is used twice."""
     found, at = [], 0
     while at < len(words):
-        place, end = bisect_left(keys, words[at]), None
-        if place < len(keys) and keys[place].startswith(words[at]):
-            ends = range(min(len(words), at + LONGEST), at, -1)
-            end = next((end for end in ends if "".join(words[at:end]) in known), None)
+        ends = range(min(len(words), at + LONGEST), at, -1)
+        end = next((end for end in ends if "".join(words[at:end]) in known), None)
         if end is not None:
             found.append("".join(words[at:end]))
         at = end or at + 1
