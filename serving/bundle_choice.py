@@ -78,8 +78,8 @@ def choose(environ: Mapping[str, str]) -> BundleChoice:
     )
 
 
-def verify(choice: BundleChoice) -> None:
-    """Compare the bundle's files with its manifest.
+def verify(choice: BundleChoice, *, threads: int = 1) -> None:
+    """Compare the bundle's files with its manifest; ``threads`` read at the same time.
 
     Raises:
         ArtifactError: naming the first file that is missing or damaged.
@@ -88,4 +88,4 @@ def verify(choice: BundleChoice) -> None:
         raise ArtifactError(
             f"{choice.folder} holds no bundle", found=f"named by {choice.source}", wanted=MANIFEST, do="promote again"
         )
-    check_files(choice.folder, read_json(choice.folder / MANIFEST))
+    check_files(choice.folder, read_json(choice.folder / MANIFEST), threads=threads)

@@ -83,6 +83,7 @@ class Runtime:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()
+        gc.enable()  # where a service starts, it is off so far
         return cls(store, keys, environ.get("FUSELINE_REPLAY") == "1", served, failure)
 
     def serve(self, other: Served) -> None:

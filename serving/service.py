@@ -5,6 +5,7 @@ Importing it starts nothing, and in the process that only supervises the workers
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib.abc import MetaPathFinder
@@ -46,6 +47,8 @@ class FrontService(Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
         """The application that a worker serves."""
+        gc.disable()  # what is imported and loaded from here on stays; Runtime.open collects once, when all is there
+
         from serving.application import in_front
         from serving.even_server import even
 

@@ -43,7 +43,7 @@ def check(environ: Mapping[str, str], *, host: str | None) -> str | None:
         choice = bundle_choice.choose(environ)
     except bundle_choice.NoBundleYet as error:
         return f"{error}. Until the first promotion it takes events, is not ready, and answers 503"
-    bundle_choice.verify(choice)
+    bundle_choice.verify(choice, threads=os.cpu_count() or 1)
     return None
 
 

@@ -70,9 +70,9 @@ class Convex(FittedFuser):
         total = float(weights.sum()) or 1.0  # a member that failed leaves its share to the others
         found: np.ndarray = candidates.scaled @ (weights / np.float32(total))
         found += np.float32(self._feedback) * scaled(feedback)[:, 0]
-        added = candidates.scores[:, candidates.of(bounded=True)]
-        if added.shape[1]:
-            found += np.float32(self._shares) * np.where(np.isnan(added), np.float32(0), added).sum(axis=1)
+        for column in candidates.of(bounded=True):
+            share = candidates.scores[:, column]
+            found += np.float32(self._shares) * np.where(np.isnan(share), np.float32(0), share)
         return found
 
     def weights(self, members: Sequence[str], bounded: frozenset[str] = frozenset()) -> dict[str, float]:

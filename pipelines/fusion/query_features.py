@@ -120,7 +120,7 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
 
 def blended(candidates: CandidateList) -> np.ndarray:
     """Mean of the scaled scores of the members that are not bounded, float32 ``[m]``."""
-    if not candidates.scaled.shape[1]:
-        return np.zeros(len(candidates.codes), np.float32)
-    total: np.ndarray = candidates.scaled.sum(axis=1)
-    return total / np.float32(candidates.scaled.shape[1])
+    total, columns = np.zeros(len(candidates.codes), np.float32), candidates.scaled.T
+    for column in columns:  # few and long: a sum of each row takes ten times as long
+        total += column
+    return total / np.float32(max(len(columns), 1))
