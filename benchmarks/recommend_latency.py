@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import load, made_bundle, rounds
-from benchmarks.started import serving
+from benchmarks.started import EMPTY_SERVICE, SERVICE, seconds_to_start, serving
 from benchmarks.telling import add_output, tell
 from pipelines.features.state import FeatureState
 from pipelines.service_process import Started
@@ -32,8 +32,9 @@ def main() -> None:
         bundle = _bundle(told, Path(scratch))
         features = FeatureState.load(bundle / "features")
         requests = requests_of(features, told.requests)
-        with serving("serving.service:Fuseline", told.workers, Path(scratch), bundle) as ours:
-            with serving("benchmarks.empty_service:Empty", told.workers, Path(scratch), bundle) as empty:
+        starts = seconds_to_start([SERVICE, EMPTY_SERVICE], told.workers, Path(scratch), bundle, rounds=told.rounds)
+        with serving(SERVICE, told.workers, Path(scratch), bundle) as ours:
+            with serving(EMPTY_SERVICE, told.workers, Path(scratch), bundle) as empty:
                 targets = [
                     rounds.Target("empty @bentoml.api", empty.port, [load.post("/api", b"{}")]),
                     rounds.Target("empty mounted route", empty.port, [load.post("/mounted", b"{}")]),
@@ -41,7 +42,7 @@ def main() -> None:
                 ]
                 measured = rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed)
             report = measured | _report(measured["rows"], told, features, ours)
-            report["start_of_empty_route_s"] = round(empty.start_s, 2)
+            report |= zip(("start_s", "start_of_empty_route_s"), starts, strict=True)
     tell(report, told, _print)
 
 
@@ -86,7 +87,6 @@ def _report(
         "clients": load.CLIENTS,
         "rounds": told.rounds,
         "seed": told.seed,
-        "start_s": round(ours.start_s, 2),
         "memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "VmRSS"),
         "private_memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "RssAnon"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the end",

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks import bm25_peers, composed_shop, counting_service, load, rounds, search_bundle
 from benchmarks.search_bundle import Built
-from benchmarks.started import serving
+from benchmarks.started import EMPTY_SERVICE, SERVICE, seconds_to_start, serving
 from benchmarks.telling import add_output, say, tell
 from pipelines import champion
 from pipelines import params as parameters
@@ -173,9 +173,13 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
     """Rate and latency, start and memory."""
     facets = FACETS if told.facets else ()
     distinct, mix = Stream(asked.distinct, facets), Stream(asked.mix, facets)
+    say(f"starting the service and an empty one, {told.rounds} times each")
+    start_s, start_of_empty_s = seconds_to_start(
+        [SERVICE, EMPTY_SERVICE], told.workers, scratch, built.bundle, rounds=told.rounds
+    )
     with (
-        serving("serving.service:Fuseline", told.workers, scratch, built.bundle) as ours,
-        serving("benchmarks.empty_service:Empty", told.workers, scratch, built.bundle) as empty,
+        serving(SERVICE, told.workers, scratch, built.bundle) as ours,
+        serving(EMPTY_SERVICE, told.workers, scratch, built.bundle) as empty,
         serving("benchmarks.counting_service:Counting", told.workers, scratch, built.bundle) as counting,
     ):
         say(f"warming up with the mix for {told.warm_up:.0f} seconds")
@@ -193,8 +197,8 @@ def _served(told: argparse.Namespace, built: Built, asked: Asked, scratch: Path)
         return {
             **rounds.measured(targets, rounds=told.rounds, seconds=told.seconds, seed=told.seed),
             "clients": load.CLIENTS,
-            "start_s": round(ours.start_s, 2),
-            "start_of_empty_route_s": round(empty.start_s, 2),
+            "start_s": start_s,
+            "start_of_empty_route_s": start_of_empty_s,
             "memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "VmRSS"),
             "private_memory_mb_per_worker": rounds.memory_of_workers(ours.pid, "RssAnon"),
             "queries": {DISTINCT: distinct.counts(), MIX: mix.counts() | {"zipf_exponent": composed_shop.ZIPF}},

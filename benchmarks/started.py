@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipelines import service_process
 from pipelines.service_process import Started
 
 ROOT = Path(__file__).resolve().parents[1]
+SERVICE, EMPTY_SERVICE = "serving.service:Fuseline", "benchmarks.empty_service:Empty"
 
 
 @contextmanager
@@ -38,3 +40,18 @@ def serving(service: str, workers: int, scratch: Path, bundle: Path | None, **mo
     }
     with service_process.serving(service, environment=environment, cwd=ROOT, log=home / "log") as started:
         yield started
+
+
+def seconds_to_start(
+    services: Sequence[str], workers: int, scratch: Path, bundle: Path | None, *, rounds: int
+) -> list[float]:
+    """Seconds from the command to the first ready answer of each service, medians over rounds of alternating order.
+
+    Each is started once before: the first start after an installation compiles the modules of Python that it reads.
+    """
+    found: dict[str, list[float]] = {service: [] for service in services}
+    for round_ in range(rounds + 1):
+        for service in services if round_ % 2 else reversed(services):
+            with serving(service, workers, scratch, bundle) as started:
+                found[service].append(started.start_s)
+    return [round(statistics.median(times[1:]), 2) for times in found.values()]
