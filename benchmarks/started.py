@@ -12,6 +12,9 @@ from pipelines import service_process
 from pipelines.service_process import Started
 
 ROOT = Path(__file__).resolve().parents[1]
+NOT_INHERITED = frozenset({"FUSELINE_BUNDLE", "PYTHONDONTWRITEBYTECODE"})
+"""Of this process's environment: with the second, which ``make`` unsets too, every start compiles Python's modules."""
+
 SERVICE, EMPTY_SERVICE = "serving.service:Fuseline", "benchmarks.empty_service:Empty"
 
 
@@ -30,7 +33,7 @@ def serving(service: str, workers: int, scratch: Path, bundle: Path | None, **mo
     home = scratch / name
     home.mkdir(exist_ok=True)
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "FUSELINE_BUNDLE"},
+        **{name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
         **({} if bundle is None else {"FUSELINE_BUNDLE": str(bundle)}),
         "FUSELINE_HOME": str(home),
         "BENTOML_HOME": str(home / "bentoml"),

@@ -49,6 +49,7 @@ def examine(*, root: Path, home: Path, params_file: Path) -> list[Check]:
         _python(sys.version_info[:2]),
         _lock(root / LOCK),
         _native(native.kernels is not None, native.state),
+        _modules(kept=not sys.dont_write_bytecode),
         checked,
         *([_data(root, params)] if params else []),
         _disk(home),
@@ -65,6 +66,14 @@ def _python(version: tuple[int, int]) -> Check:
     if PYTHON[0] <= version < PYTHON[1]:
         return Check("python", "ok", found)
     return Check("python", "fail", found, "run `make env`, which looks for Python 3.11")
+
+
+def _modules(*, kept: bool) -> Check:
+    """Whether Python keeps the modules that it compiles; ``make`` lets it, images of containers often forbid it."""
+    if kept:
+        return Check("modules", "ok", "Python keeps what it compiles")
+    do = "unset PYTHONDONTWRITEBYTECODE: `bentoml serve` then starts in half the time"
+    return Check("modules", "warn", "Python compiles all modules at every start", do)
 
 
 def _lock(path: Path) -> Check:

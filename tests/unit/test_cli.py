@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def test_doctor_finds_a_champion_whose_bundle_is_gone(checkout: Path) -> None:
     assert found["champion"].state == "fail"
     assert "does not exist" in found["champion"].found
     assert found["champion"].do
+
+
+def test_doctor_warns_where_python_may_not_keep_compiled_modules(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for forbidden, state in ((False, "ok"), (True, "warn")):
+        monkeypatch.setattr(sys, "dont_write_bytecode", forbidden)
+        checks = examine(root=checkout, home=checkout, params_file=checkout / "params.yaml")
+        found = {check.name: check for check in checks}["modules"]
+        assert found.state == state
+    assert "PYTHONDONTWRITEBYTECODE" in found.do
 
 
 def test_a_pointer_that_is_no_pointer_is_named(checkout: Path) -> None:
