@@ -120,7 +120,7 @@ def load(choice: BundleChoice, *, orders: Path | None = None, breathe: Callable[
 
 
 def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
-    """Answer once for the longest histories and a stranger, and a search, so that the first request finds all there.
+    """Answer once for the longest histories and a stranger, search and rank, so that the first request finds all there.
 
     A bundle that cannot answer these is found out here, before a shopper meets it.
     """
@@ -134,6 +134,8 @@ def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
             asked = RankRequest(surface=surface, query=query, facets=fields if query else ())
             bundle.rank(asked, history)
             breathe()
+        given = bundle.features.item_ids.ids([0]) if bundle.features.n_items else []
+        bundle.score_items(given, bundle.features.history(-1), surface, query=query)
     if bundle.on(Surface.SEARCH):
         bundle.reader.suggestions("a", 1)
         breathe()
