@@ -33,7 +33,7 @@ from sqlalchemy import create_engine, make_url, text
 from benchmarks import load, made_bundle
 from benchmarks.started import serving
 from benchmarks.telling import add_output, say, tell
-from pipelines.service_process import Started
+from pipelines.service_process import SERVICE, Started
 
 EVENTS_A_SECOND = 1000
 SCHEMA = "fuseline_bench"
@@ -54,8 +54,7 @@ def main() -> None:
                     continue
                 folder = Path(scratch) / name
                 folder.mkdir()
-                service = "serving.service:Fuseline"
-                with serving(service, told.workers, folder, bundle, FUSELINE_EVENTS_URL=url) as ours:
+                with serving(SERVICE, told.workers, folder, bundle, FUSELINE_EVENTS_URL=url) as ours:
                     rows.append({"store": name} | _measured(name, ours, url, told))
     report = {
         "rows": rows,

@@ -19,8 +19,8 @@ from benchmarks.telling import add_output, tell
 from pipelines.bundle import Bundle
 from pipelines.contracts import Surface
 from pipelines.ranking import RankRequest
+from pipelines.service_process import SERVICE
 
-SERVICE = "serving.service:Fuseline"
 TOLERANCE = 1e-5
 N = 20
 

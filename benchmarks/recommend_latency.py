@@ -19,10 +19,10 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import load, made_bundle, rounds
-from benchmarks.started import EMPTY_SERVICE, SERVICE, seconds_to_start, serving
+from benchmarks.started import EMPTY_SERVICE, seconds_to_start, serving
 from benchmarks.telling import add_output, tell
 from pipelines.features.state import FeatureState
-from pipelines.service_process import Started
+from pipelines.service_process import SERVICE, Started
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks import bm25_peers, composed_shop, counting_service, load, rounds, search_bundle
 from benchmarks.search_bundle import Built
-from benchmarks.started import EMPTY_SERVICE, SERVICE, seconds_to_start, serving
+from benchmarks.started import EMPTY_SERVICE, seconds_to_start, serving
 from benchmarks.telling import add_output, say, tell
 from pipelines import champion
 from pipelines import params as parameters
@@ -42,6 +42,7 @@ from pipelines.models import bm25
 from pipelines.params import AllParams
 from pipelines.search.analysis import Analyzer
 from pipelines.search.documents import written
+from pipelines.service_process import SERVICE
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTINCT, MIX, EMPTY, COUNTING = "distinct queries", "mix of queries", "empty route", "a handler that counts as long"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_INHERITED = frozenset({"FUSELINE_BUNDLE", "PYTHONDONTWRITEBYTECODE"})
 """Of this process's environment: with the second, which ``make`` unsets too, every start compiles Python's modules."""
 
-SERVICE, EMPTY_SERVICE = "serving.service:Fuseline", "benchmarks.empty_service:Empty"
+EMPTY_SERVICE = "benchmarks.empty_service:Empty"
 
 
 @contextmanager

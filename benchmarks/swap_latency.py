@@ -31,6 +31,7 @@ from pipelines import champion
 from pipelines.champion import Pointer
 from pipelines.features.state import FeatureState
 from pipelines.manifest import MANIFEST
+from pipelines.service_process import SERVICE
 from pipelines.storage import read_json, write_json
 
 CLIENTS = 16
@@ -77,7 +78,7 @@ def main() -> None:
         pointers = [_stored(source, home, version) for version in range(1, VERSIONS + 1)]
         champion.write(home, pointers[0], record={})
         requests = requests_of(FeatureState.load(source / "features"), told.requests)
-        with serving("serving.service:Fuseline", told.workers, Path(scratch), None) as ours:
+        with serving(SERVICE, told.workers, Path(scratch), None) as ours:
             closed = load.run(load.closed_loop(ours.port, requests, seconds=told.seconds, clients=CLIENTS))
             rate = told.share * closed.rate
             answers, moves, errors = asyncio.run(

@@ -16,6 +16,9 @@ from pathlib import Path
 from pipelines.errors import ArtifactError
 from pipelines.foreground import stop
 
+SERVICE = "serving.service:Fuseline"
+"""What ``bentoml serve`` and a Bento start, found from the checkout or within the Bento."""
+
 START_SECONDS = 120.0
 """The service is given up when it has not answered by then; it takes seconds on an idle machine."""
 

@@ -136,6 +136,7 @@ def warm(bundle: Bundle, *, breathe: Callable[[], None] = lambda: None) -> None:
             breathe()
         given = bundle.features.item_ids.ids([0]) if bundle.features.n_items else []
         bundle.score_items(given, bundle.features.history(-1), surface, query=query)
+        breathe()
     if bundle.on(Surface.SEARCH):
         bundle.reader.suggestions("a", 1)
         breathe()

@@ -37,10 +37,9 @@ from pipelines.replay import report
 from pipelines.replay.log import ONE_DAY, Log, Order, Period, midnight, write_day, write_export
 from pipelines.replay.quality import FROZEN, POPULARITY, RETRAINED, SURFACES, Visit, summary
 from pipelines.replay.shop import Shop, Shown
-from pipelines.service_process import serving
+from pipelines.service_process import SERVICE, serving
 from pipelines.storage import read_json, replacing_folder, write_json, write_text
 
-SERVICE = "serving.service:Fuseline"
 FOLLOW_SECONDS = 60.0
 """How long the service gets to serve a promoted version; it takes a second or two."""
 

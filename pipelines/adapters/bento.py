@@ -17,10 +17,10 @@ import yaml
 from pipelines import native
 from pipelines.errors import ArtifactError
 from pipelines.manifest import MANIFEST
+from pipelines.service_process import SERVICE
 from pipelines.storage import read_json, write_json
 
 NAME = "fuseline"
-SERVICE = "serving.service:Fuseline"
 LOCK = "requirements/serving.txt"
 PACKED = "packed"
 """Folder in the Bento with ``bundle/`` and ``about.json``; ``serving.bundle_choice`` looks for it."""

@@ -303,9 +303,7 @@ def test_workers_hold_equally_many_of_the_connections_that_callers_keep(bundle: 
     with serving(tmp_path, workers=2, FUSELINE_BUNDLE=str(bundle)) as server:
         for n in (20, 40):  # the second time those of the first have gone
             tries = []
-            for _ in range(
-                5
-            ):  # a worker that gets no core for a millisecond misses a connection: now and then one does
+            for _ in range(5):  # now and then a worker gets no core for a millisecond and misses a connection
                 assert max(held := _connections(server, 0), default=0) == 0, held
                 with ExitStack() as kept:
                     for _ in range(n):
