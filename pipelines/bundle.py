@@ -29,7 +29,7 @@ from pipelines.fusion.candidates import SEARCHED, CandidateList, gather, opinion
 from pipelines.fusion.features import item_table, parts
 from pipelines.fusion.fuser import FittedFuser
 from pipelines.fusion.quality import ordered
-from pipelines.fusion.query_features import query_part
+from pipelines.fusion.query_features import feedback_part, query_part
 from pipelines.fusion.shortlist import one_after_the_other, shortlist
 from pipelines.fusion.spread import SOLD, demand, spread
 from pipelines.fusion.surface import SurfaceFusion, load_fusion
@@ -320,8 +320,11 @@ class Bundle:
         return self._plain(self._popular(allowed, n), None, "no_similar_items")
 
     def allowed(self, request: RankRequest, history: UserHistory) -> np.ndarray:
-        """Which items may appear, bool ``[n_items]``."""
-        mask = self.catalogue.passing(request.filter).copy()
+        """Which items may appear, bool ``[n_items]``, not to be changed."""
+        mask = self.catalogue.passing(request.filter)
+        if not request.exclude and request.surface != Surface.RECOMMEND_NEW:
+            return mask
+        mask = mask.copy()
         for item in request.exclude:
             code = self.features.item_ids.code(item)
             if code >= 0:
@@ -341,7 +344,7 @@ class Bundle:
         if self._speechless(context):
             return *nothing, "unknown_user" if context.query is None else "empty_query"
         depth = max(self.fusion[surface].depth, wanted)
-        if allowed is not None and allowed.all():
+        if allowed is not None and self.catalogue.all_of(allowed):
             allowed = None  # members have less to look up
         candidates = gather(members, context, depth=depth, allowed=allowed)
         scores = self._score(candidates, surface)
@@ -372,9 +375,9 @@ class Bundle:
     ) -> np.ndarray:
         if not fuser.reads_features:
             return fuser.score(candidates, None)
+        if surface == Surface.SEARCH and fuser.reads_feedback_alone:
+            return fuser.score_parts(candidates, (feedback_part(self.features, candidates),))
         asked = (query_part(self.features, candidates, first),) if surface == Surface.SEARCH else ()
-        if asked and fuser.reads_query_alone:
-            return fuser.score_parts(candidates, asked)
         described = parts(self.features, candidates.context.history, candidates.codes, self._items)
         return fuser.score_parts(candidates, (*described, *asked))
 

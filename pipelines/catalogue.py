@@ -38,6 +38,8 @@ class Catalogue:
             self.attributes = attributes
         available = features.catalog["available"].fill_null(True)  # noqa: FBT003 - positional in Arrow
         self._available = available.to_numpy(zero_copy_only=False).astype(np.bool_)
+        self._available.flags.writeable = False
+        self._all_available = bool(self._available.all())
 
     def passing(self, wanted: Filter) -> np.ndarray:
         """Items that pass a filter, bool ``[n_items]``, not to be changed; the common filter costs nothing."""
@@ -55,6 +57,10 @@ class Catalogue:
         for name, values in wanted.attributes:
             mask = mask & self.attributes.having(name, values)
         return mask
+
+    def all_of(self, mask: np.ndarray) -> bool:
+        """Whether a mask, bool ``[n_items]``, holds all items; of that of the common filter it is known."""
+        return self._all_available if mask is self._available else bool(mask.all())
 
     @functools.cached_property
     def best_selling(self) -> np.ndarray:

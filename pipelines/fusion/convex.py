@@ -50,7 +50,7 @@ class Convex(FittedFuser):
         return True
 
     @property
-    def reads_query_alone(self) -> bool:
+    def reads_feedback_alone(self) -> bool:
         """True."""
         return True
 
@@ -61,7 +61,7 @@ class Convex(FittedFuser):
         return self._score(candidates, features[:, [FEEDBACK]])
 
     def score_parts(self, candidates: CandidateList, described: Sequence[Part]) -> np.ndarray:
-        """As :meth:`score`; only the part of the query is read."""
+        """As :meth:`score`; only the last column is read."""
         return self._score(candidates, described[-1].values[:, [FEEDBACK]])
 
     def _score(self, candidates: CandidateList, feedback: np.ndarray) -> np.ndarray:

@@ -83,8 +83,8 @@ class FittedFuser(ABC):
         return False
 
     @property
-    def reads_query_alone(self) -> bool:
-        """Whether, of all features, ``score_parts`` needs the part of the query only, the last one of a search."""
+    def reads_feedback_alone(self) -> bool:
+        """Whether, of all features of a search, ``score_parts`` needs the last alone (``feedback_part``)."""
         return False
 
     def plain(self) -> FittedFuser:

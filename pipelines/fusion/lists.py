@@ -12,7 +12,7 @@ from pipelines.features.state import FeatureState, UserHistory
 from pipelines.fusion.candidates import gather
 from pipelines.fusion.features import describe, item_table, joined, parts
 from pipelines.fusion.fuser import FittedFuser, LabelledList
-from pipelines.fusion.query_features import query_part
+from pipelines.fusion.query_features import feedback_part, query_part
 from pipelines.fusion.shortlist import shortlist
 from pipelines.model_api import Context, FittedModel
 from pipelines.parallel import mapped
@@ -96,7 +96,7 @@ def labelled_queries(
         fold = fold_of(one.query)
         unaware = {name: member.judging(fold) for name, member in members.items()}
         candidates = gather(unaware, context, depth=depth, allowed=None)
-        scores = first.score_parts(candidates, (query_part(features, candidates),))
+        scores = first.score_parts(candidates, (feedback_part(features, candidates),))
         rows = shortlist(scores, candidates.codes)
         kept = candidates.keep(rows)
         described = parts(features, nobody, kept.codes, items)

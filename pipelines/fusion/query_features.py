@@ -65,6 +65,11 @@ def query_part(state: FeatureState, candidates: CandidateList, first: np.ndarray
     return Part(columns, None)
 
 
+def feedback_part(state: FeatureState, candidates: CandidateList) -> Part:
+    """The last column of :func:`query_part` by itself, for a fuser that reads no other."""
+    return Part(feedback_similarity(state, candidates)[:, None], None)
+
+
 def described(state: FeatureState, codes: np.ndarray, query: Query, first: np.ndarray) -> dict[str, np.ndarray | float]:
     """What a shortlist has to do with its query, by the names of :data:`OF_SHORTLIST`; NaN where it says nothing.
 
@@ -110,12 +115,8 @@ def feedback_similarity(state: FeatureState, candidates: CandidateList) -> np.nd
     if texts is None or not n_first:
         return silence(codes)
     first = codes[leading(blended(candidates), n_first)]  # rows; codes ascend, so ties go to the lower code
-    scales = texts.scales[first]
-    centre = np.where(np.isnan(scales), np.float32(0), scales) @ texts.codes[first].astype(np.float32)
-    length = np.sqrt(centre @ centre)
-    if not length:
-        return silence(codes)
-    return texts.products(centre / length, codes)
+    centre = texts.direction(first)
+    return silence(codes) if centre is None else texts.products(centre, codes)
 
 
 def blended(candidates: CandidateList) -> np.ndarray:

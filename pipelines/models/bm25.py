@@ -61,7 +61,7 @@ class Bm25(FittedModel):
     def propose(self, context: Context, n: int, allowed: np.ndarray | None = None) -> Proposal:
         """The best of the items that have a term; nothing is said of the others."""
         sums = self._sums(context)
-        return Proposal(leading(sums, n, allowed, silent=0), lambda codes: _said(sums[codes]))
+        return Proposal(leading(sums, n, allowed, silent=0), lambda codes: _said_of(sums, codes))
 
     def _sums(self, context: Context) -> np.ndarray:
         """What the terms add up to, float32 ``[n_items]``; 0 without a common one, as every term adds something."""
@@ -102,6 +102,14 @@ class Bm25(FittedModel):
 def _said(sums: np.ndarray) -> np.ndarray:
     np.putmask(sums, sums == 0, np.float32(np.nan))
     return sums
+
+
+def _said_of(sums: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    if native.kernels is None:
+        return _said(sums[codes])
+    out = np.empty(len(codes), np.float32)
+    native.kernels.opinions(sums, np.ascontiguousarray(codes, np.int64), out)
+    return out
 
 
 def _opened(folder: Path) -> Any:

@@ -6,8 +6,10 @@ does the work, equal to the bit and about half as fast: each function stands bes
 ======================  ==========================================
 ``leading``             ``model_api.leading``
 ``products``            ``rounded_vectors.RoundedVectors.products``
+``direction``           ``rounded_vectors.RoundedVectors.direction``
 ``half_byte_products``  ``half_bytes.HalfByteVectors.products``
 ``posting_sums``        ``models.bm25``
+``opinions``            ``models.bm25``
 ``distinct``            ``fusion.candidates.gather``
 ``scaled``              ``fusion.candidates.scaled``
 ``descending``          ``fusion.quality.ordered``
@@ -29,7 +31,7 @@ __path__ += [f"{entry}/pipelines/native" for entry in sys.path if entry]
 SWITCH = "FUSELINE_NATIVE"
 """Environment variable; ``0``: numpy does the work though the kernels are built."""
 
-WANTED = 2
+WANTED = 3
 """``VERSION`` of the compiled file, raised when a function changes; one from before an update is left alone."""
 
 

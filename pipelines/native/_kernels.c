@@ -78,6 +78,9 @@ static int wants(Py_ssize_t given, Py_ssize_t wanted)
 
 /* ---- the best of many scores --------------------------------------------------------------------------------- */
 
+#define LANES 16
+#define CHUNK 1024 /* scores that are looked through at once */
+
 /* Ascends with the float; both zeros are one. Not for NaN. */
 static inline uint32_t rank_key(float value)
 {
@@ -87,31 +90,65 @@ static inline uint32_t rank_key(float value)
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/* The n-th largest of m keys, 1 <= n <= m: by the highest 11 bits, then the next 11, then the last 10. */
-static uint32_t nth_largest(const uint32_t *keys, Py_ssize_t m, Py_ssize_t n, uint32_t *scratch)
+/* The float of a key; the key below that of 0 is -0. */
+static inline float of_key(uint32_t key)
 {
-    static const int SHIFT[] = {21, 10, 0}, BITS[] = {11, 11, 10};
-    uint32_t counts[2048], found = 0;
-    for (int round = 0; round < 3; round++) {
-        const uint32_t mask = (1u << BITS[round]) - 1;
-        memset(counts, 0, sizeof counts);
-        for (Py_ssize_t i = 0; i < m; i++)
-            counts[keys[i] >> SHIFT[round] & mask]++;
-        uint32_t digit = mask;
-        while ((Py_ssize_t)counts[digit] < n)
-            n -= counts[digit--];
-        found |= digit << SHIFT[round];
-        Py_ssize_t kept = 0;
-        for (Py_ssize_t i = 0; i < m; i++) {
-            scratch[kept] = keys[i];
-            kept += (keys[i] >> SHIFT[round] & mask) == digit;
-        }
-        keys = scratch, m = kept;
-    }
-    return found;
+    const uint32_t bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
 }
 
-#define LANES 16
+/* How a level of the processor looks through scores: the maxima of blocks whose items lie `blocks` apart, so that they
+ * are taken along memory, NaN and what is not allowed left out; how many values are at least so high; and the places of
+ * scores from..to that are, of which up to LANES more than are told are written. */
+typedef struct {
+    void (*maxima)(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t blocks, float *maxima);
+    Py_ssize_t (*at_least)(const float *values, Py_ssize_t m, float least);
+    Py_ssize_t (*places)(const float *scores, Py_ssize_t from, Py_ssize_t to, float least, int32_t *places);
+} looking;
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+static ALWAYS_INLINE void block_maxima(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t blocks, float *maxima)
+{
+    for (Py_ssize_t i = 0; i < blocks; i++)
+        maxima[i] = -INFINITY;
+    Py_ssize_t start = 0;
+    for (; !allowed && start + 4 * blocks <= total; start += 4 * blocks) { /* four rows a turn: fewer maxima are written */
+        const float *a = scores + start, *b = a + blocks, *c = b + blocks, *d = c + blocks;
+        for (Py_ssize_t i = 0; i < blocks; i++) {
+            float most = maxima[i];
+            most = a[i] > most ? a[i] : most; /* NaN is not greater */
+            most = b[i] > most ? b[i] : most;
+            most = c[i] > most ? c[i] : most;
+            maxima[i] = d[i] > most ? d[i] : most;
+        }
+    }
+    for (; start + blocks <= total; start += blocks)
+        for (Py_ssize_t i = 0; i < blocks; i++) {
+            const float value = !allowed || allowed[start + i] ? scores[start + i] : -INFINITY;
+            maxima[i] = value > maxima[i] ? value : maxima[i];
+        }
+}
+
+static ALWAYS_INLINE Py_ssize_t count_at_least(const float *values, Py_ssize_t m, float least)
+{
+    int32_t count = 0;
+    for (Py_ssize_t i = 0; i < m; i++)
+        count += values[i] >= least;
+    return count;
+}
+
+static void plain_maxima(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t blocks, float *maxima)
+{
+    block_maxima(scores, allowed, total, blocks, maxima);
+}
+
+static Py_ssize_t plain_at_least(const float *values, Py_ssize_t m, float least)
+{
+    return count_at_least(values, m, least);
+}
 
 /* Which of 16 scores are at least so high, a bit each. */
 static inline uint32_t high_ones(const float *scores, float least)
@@ -128,34 +165,146 @@ static inline uint32_t high_ones(const float *scores, float least)
     return found;
 }
 
-/* A score that at least n of the allowed ones reach: the n-th largest of the maxima of 4 n blocks, whose
- * items lie `blocks` apart, so that the maxima are taken along memory. -INFINITY where there are too few. */
-static float reached(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t n, float *maxima, uint32_t *keys)
+static Py_ssize_t plain_places(const float *scores, Py_ssize_t from, Py_ssize_t to, float least, int32_t *places)
 {
-    Py_ssize_t blocks = 4 * n;
-    if (total < 4 * blocks)
-        return -INFINITY;
-    for (Py_ssize_t i = 0; i < blocks; i++)
-        maxima[i] = -INFINITY;
-    for (Py_ssize_t start = 0; start + blocks <= total; start += blocks) {
-        const float *row = scores + start;
-        if (allowed) {
-            const uint8_t *may = allowed + start;
-            for (Py_ssize_t i = 0; i < blocks; i++) {
-                float value = may[i] ? row[i] : -INFINITY;
-                maxima[i] = value > maxima[i] ? value : maxima[i]; /* NaN is not greater */
-            }
-        } else
-            for (Py_ssize_t i = 0; i < blocks; i++)
-                maxima[i] = row[i] > maxima[i] ? row[i] : maxima[i];
+    Py_ssize_t kept = 0, i = from;
+    for (; i + LANES <= to; i += LANES)
+        for (uint32_t high = high_ones(scores + i, least); high; high &= high - 1)
+            places[kept++] = (int32_t)(i + __builtin_ctz(high));
+    for (; i < to; i++) {
+        places[kept] = (int32_t)i;
+        kept += scores[i] >= least;
     }
-    for (Py_ssize_t i = 0; i < blocks; i++)
-        keys[i] = rank_key(maxima[i]);
-    uint32_t floor = nth_largest(keys, blocks, n, keys + blocks);
-    uint32_t bits = floor & 0x80000000u ? floor & 0x7fffffffu : ~floor;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
+    return kept;
+}
+
+static const looking PLAIN_LOOK = {plain_maxima, plain_at_least, plain_places};
+
+#ifdef X86
+__attribute__((target("avx2"))) static void avx2_maxima(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t blocks, float *maxima)
+{
+    block_maxima(scores, allowed, total, blocks, maxima);
+}
+
+__attribute__((target("avx2"))) static Py_ssize_t avx2_at_least(const float *values, Py_ssize_t m, float least)
+{
+    return count_at_least(values, m, least);
+}
+
+__attribute__((target("avx512f"))) static Py_ssize_t avx512_places(const float *scores, Py_ssize_t from, Py_ssize_t to, float least, int32_t *places)
+{
+    const __m512 floor = _mm512_set1_ps(least);
+    const __m512i step = _mm512_set1_epi32(LANES);
+    __m512i place = _mm512_add_epi32(_mm512_set1_epi32((int32_t)from), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    Py_ssize_t kept = 0;
+    for (Py_ssize_t i = from; i < to; i += LANES, place = _mm512_add_epi32(place, step)) {
+        const __mmask16 there = to - i < LANES ? (__mmask16)((1u << (to - i)) - 1) : (__mmask16)0xffff;
+        const __mmask16 high = _mm512_mask_cmp_ps_mask(there, _mm512_maskz_loadu_ps(there, scores + i), floor, _CMP_GE_OQ);
+        _mm512_storeu_si512(places + kept, _mm512_maskz_compress_epi32(high, place));
+        kept += __builtin_popcount(high);
+    }
+    return kept;
+}
+
+static const looking AVX2_LOOK = {avx2_maxima, avx2_at_least, plain_places}, AVX512_LOOK = {avx2_maxima, avx2_at_least, avx512_places};
+#endif
+
+static const looking *look = &PLAIN_LOOK;
+
+static float highest(const float *values, Py_ssize_t m)
+{
+    float best[LANES], found = -INFINITY;
+    Py_ssize_t i = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        best[lane] = -INFINITY;
+    for (; i + LANES <= m; i += LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            best[lane] = values[i + lane] > best[lane] ? values[i + lane] : best[lane];
+    for (; i < m; i++)
+        found = values[i] > found ? values[i] : found;
+    for (int lane = 0; lane < LANES; lane++)
+        found = best[lane] > found ? best[lane] : found;
+    return found;
+}
+
+/* The key of a score that at least n of m values reach, and at most `enough` of them: by halving between `low`, which n
+ * reach, and the highest. Where no such is, since more are equal, it is that of the n-th largest. No value is NaN. */
+static uint32_t threshold(const float *values, Py_ssize_t m, Py_ssize_t n, Py_ssize_t enough, uint32_t low, Py_ssize_t *reach)
+{
+    uint32_t high = rank_key(highest(values, m)) + 1; /* which none reaches */
+    *reach = m;
+    while (high - low > 1 && *reach > enough) {
+        const float between = 0.5f * of_key(low) + 0.5f * of_key(high); /* nearer to the end than the middle of the keys */
+        uint32_t middle = between == between ? rank_key(between) : low;
+        if (middle <= low || middle >= high)
+            middle = low + (high - low) / 2;
+        const Py_ssize_t count = look->at_least(values, m, of_key(middle));
+        if (count >= n)
+            low = middle, *reach = count;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A score that at least n of the allowed ones reach and few more: of the maxima of 4 n blocks as many do; or `least`,
+ * where fewer maxima are so high. */
+static float reached(const float *scores, const uint8_t *allowed, Py_ssize_t total, Py_ssize_t n, float least, float *maxima)
+{
+    const Py_ssize_t blocks = 4 * n;
+    Py_ssize_t reach;
+    if (total < 4 * blocks)
+        return least;
+    look->maxima(scores, allowed, total, blocks, maxima);
+    if (look->at_least(maxima, blocks, least) < n)
+        return least;
+    return of_key(threshold(maxima, blocks, n, n + n / 16, rank_key(least), &reach));
+}
+
+/* The places of all allowed scores that are at least so high, ascending; `*found` is for the caller to free. NULL
+ * where there is no memory. */
+static int32_t *reaching(const float *scores, const uint8_t *allowed, Py_ssize_t total, float least, Py_ssize_t *kept)
+{
+    Py_ssize_t room = 0;
+    int32_t *places = NULL;
+    *kept = 0;
+    for (Py_ssize_t from = 0; from < total || !places; from += CHUNK) {
+        if (*kept + CHUNK + LANES > room) {
+            int32_t *more = realloc(places, (room = 2 * room + CHUNK + LANES) * sizeof *places);
+            if (!more) {
+                free(places);
+                return NULL;
+            }
+            places = more;
+        }
+        *kept += look->places(scores, from, from + CHUNK < total ? from + CHUNK : total, least, places + *kept);
+    }
+    if (allowed) {
+        const Py_ssize_t of_all = *kept;
+        *kept = 0;
+        for (Py_ssize_t i = 0; i < of_all; i++) {
+            places[*kept] = places[i];
+            *kept += allowed[places[i]];
+        }
+    }
+    return places;
+}
+
+/* The best n of m places into out, m > n, in their order, ties by the first; scratch holds m floats. */
+static void best_of(const float *scores, const int32_t *places, Py_ssize_t m, Py_ssize_t n, float least, float *values, int64_t *out)
+{
+    Py_ssize_t reach, at = 0;
+    for (Py_ssize_t i = 0; i < m; i++)
+        values[i] = scores[places[i]];
+    const uint32_t key = threshold(values, m, n, n, rank_key(least), &reach);
+    const float last = of_key(key);
+    Py_ssize_t ties = reach == n ? n : n - look->at_least(values, m, of_key(key + 1));
+    for (Py_ssize_t i = 0; at < n; i++) {
+        const int tied = values[i] == last;
+        out[at] = places[i];
+        at += values[i] > last || (tied && ties > 0);
+        ties -= tied;
+    }
 }
 
 /* leading(scores, allowed | None, above | None, out) -> count
@@ -166,86 +315,51 @@ static PyObject *leading(PyObject *self, PyObject *const *args, Py_ssize_t nargs
 {
     arrays all = {.held = 0};
     PyObject *result = NULL;
-    float *maxima = NULL;
-    uint32_t *keys = NULL;
-    int64_t *codes = NULL;
-    Py_ssize_t total = -1, n = -1;
+    float *values = NULL;
+    int32_t *places = NULL;
+    Py_ssize_t total = -1, n = -1, kept = 0;
     (void)self;
     if (!wants(nargs, 4))
         return NULL;
     const float *scores = elements(&all, args[0], FLOAT32, 0, &total);
     const uint8_t *allowed = NULL;
-    int64_t *out = NULL;
     if (!scores || (args[1] != Py_None && !(allowed = elements(&all, args[1], BOOL, 0, &total))))
         goto end;
-    float above = -INFINITY;
-    int above_is_open = args[2] != Py_None; /* then what equals it is left out */
-    if (above_is_open) {
-        above = (float)PyFloat_AsDouble(args[2]);
-        if (PyErr_Occurred())
-            goto end;
-    }
-    if (!(out = elements(&all, args[3], INT64, 1, &n)))
+    float least = args[2] == Py_None ? -INFINITY : (float)PyFloat_AsDouble(args[2]);
+    if (PyErr_Occurred())
         goto end;
-    if (!n) {
-        result = PyLong_FromLong(0);
+    if (args[2] != Py_None)
+        least = of_key(rank_key(least) + 1); /* the next higher float */
+    int64_t *out = elements(&all, args[3], INT64, 1, &n);
+    if (!out)
         goto end;
-    }
-    Py_ssize_t room = 4 * n + LANES;
-    if (!(maxima = malloc(4 * n * sizeof *maxima)) || !(keys = malloc(8 * n * sizeof *keys)) || !(codes = malloc(room * sizeof *codes))) {
-        PyErr_NoMemory();
+    if (total > INT32_MAX) {
+        PyErr_Format(PyExc_ValueError, "%zd scores are too many", total);
         goto end;
     }
-    float floor = reached(scores, allowed, total, n, maxima, keys);
-    if (floor > above)
-        above = floor, above_is_open = 0;
-    Py_ssize_t kept = 0;
-    for (Py_ssize_t i = 0; i < total; i += LANES) {
-        uint32_t high;
-        if (i + LANES <= total)
-            high = high_ones(scores + i, above);
-        else {
-            high = 0;
-            for (Py_ssize_t rest = i; rest < total; rest++)
-                high |= (uint32_t)(scores[rest] >= above) << (rest - i);
-        }
-        if (high && kept + LANES > room) {
-            int64_t *more = realloc(codes, (room *= 2) * sizeof *codes);
-            if (!more) {
-                PyErr_NoMemory();
-                goto end;
-            }
-            codes = more;
-        }
-        for (; high; high &= high - 1) {
-            const Py_ssize_t code = i + __builtin_ctz(high);
-            codes[kept] = code;
-            kept += !(above_is_open && scores[code] == above) && (!allowed || allowed[code]);
-        }
+    if (n) {
+        if (!(values = malloc(4 * n * sizeof *values)))
+            goto no_memory;
+        least = reached(scores, allowed, total, n, least, values);
+        if (!(places = reaching(scores, allowed, total, least, &kept)))
+            goto no_memory;
+        if (kept > n) {
+            float *of_kept = realloc(values, kept * sizeof *values);
+            if (!of_kept)
+                goto no_memory;
+            values = of_kept;
+            best_of(scores, places, kept, n, least, values, out);
+            kept = n;
+        } else
+            for (Py_ssize_t i = 0; i < kept; i++)
+                out[i] = places[i];
     }
-    if (kept <= n) {
-        memcpy(out, codes, kept * sizeof *out);
-        result = PyLong_FromSsize_t(kept);
-        goto end;
-    }
-    uint32_t *of_kept = realloc(keys, 2 * kept * sizeof *keys);
-    if (!of_kept) {
-        PyErr_NoMemory();
-        goto end;
-    }
-    keys = of_kept;
-    for (Py_ssize_t i = 0; i < kept; i++)
-        keys[i] = rank_key(scores[codes[i]]);
-    uint32_t least = nth_largest(keys, kept, n, keys + kept);
-    Py_ssize_t ties = n, at = 0;
-    for (Py_ssize_t i = 0; i < kept; i++)
-        ties -= keys[i] > least;
-    for (Py_ssize_t i = 0; i < kept && at < n; i++)
-        if (keys[i] > least || (keys[i] == least && ties-- > 0))
-            out[at++] = codes[i];
-    result = PyLong_FromSsize_t(at);
+    result = PyLong_FromSsize_t(kept);
+    goto end;
+no_memory:
+    PyErr_NoMemory();
 end:
-    free(maxima), free(keys), free(codes);
+    free(values), free(places);
     release(&all);
     return result;
 }
@@ -407,6 +521,51 @@ end:
     return result;
 }
 
+/* direction(codes, scales, rows, out) -> bool
+ *
+ * Unit vector of the sum of codes[row] * scales[row] over the rows, added in their order, a NaN scale adding nothing;
+ * False, and zeros, where the sum is 0. */
+static PyObject *direction(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    Py_ssize_t size = -1, n = -1, m = -1, d = -1;
+    (void)self;
+    if (!wants(nargs, 4))
+        return NULL;
+    const int8_t *codes = elements(&all, args[0], INT8, 0, &size);
+    const float *scales = codes ? elements(&all, args[1], FLOAT32, 0, &n) : NULL;
+    const int64_t *rows = scales ? elements(&all, args[2], INT64, 0, &m) : NULL;
+    float *out = rows ? elements(&all, args[3], FLOAT32, 1, &d) : NULL;
+    if (!out)
+        goto end;
+    if (size != n * d) {
+        PyErr_Format(PyExc_ValueError, "%zd codes are not %zd rows of %zd", size, n, d);
+        goto end;
+    }
+    memset(out, 0, d * sizeof *out);
+    for (Py_ssize_t i = 0; i < m; i++) {
+        if (rows[i] < 0 || rows[i] >= n) {
+            PyErr_Format(PyExc_IndexError, "row %lld of %zd", (long long)rows[i], n);
+            goto end;
+        }
+        const int8_t *row = codes + rows[i] * d;
+        const float scale = scales[rows[i]];
+        for (Py_ssize_t j = 0; j < d && !isnan(scale); j++)
+            out[j] += (float)row[j] * scale;
+    }
+    double squares = 0;
+    for (Py_ssize_t j = 0; j < d; j++)
+        squares += (double)out[j] * out[j];
+    const double length = sqrt(squares);
+    for (Py_ssize_t j = 0; j < d && length > 0; j++)
+        out[j] = (float)(out[j] / length);
+    result = PyBool_FromLong(length > 0);
+end:
+    release(&all);
+    return result;
+}
+
 /* ---- inner products of half bytes ---------------------------------------------------------------------------- */
 
 /* Byte j of a row of h bytes holds two numbers from -7 to 7, each with 8 added: number j in its lower half and number
@@ -468,6 +627,29 @@ __attribute__((target("avx2"))) static void avx2_half_dots(const uint8_t *rows, 
     }
     plain_half_dots(rows, n - i, asked, h, sums + i);
 }
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static void vnni_half_dots(const uint8_t *rows, Py_ssize_t n, const int8_t *asked, Py_ssize_t h, int32_t *sums)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    Py_ssize_t i = 0;
+    for (; i + 4 <= n; i += 4, rows += 4 * h) {
+        __m256i total[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (Py_ssize_t line = 0; line < 4 * h; line += 64)
+            __builtin_prefetch((const void *)((uintptr_t)rows + BYTES_AHEAD + line));
+        for (Py_ssize_t j = 0; j < h; j += 32) {
+            const __mmask32 there = h - j < 32 ? (__mmask32)((1ull << (h - j)) - 1) : (__mmask32)0xffffffff;
+            const __m256i lower = _mm256_maskz_loadu_epi8(there, asked + j), upper = _mm256_maskz_loadu_epi8(there, asked + h + j);
+            for (int row = 0; row < 4; row++) {
+                const __m256i two = _mm256_maskz_loadu_epi8(there, rows + row * h + j);
+                total[row] = _mm256_dpbusd_epi32(total[row], _mm256_and_si256(two, low), lower);
+                total[row] = _mm256_dpbusd_epi32(total[row], _mm256_and_si256(_mm256_srli_epi16(two, 4), low), upper);
+            }
+        }
+        __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(total[0], total[1]), _mm256_hadd_epi32(total[2], total[3]));
+        _mm_storeu_si128((__m128i *)(sums + i), _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
+    }
+    plain_half_dots(rows, n - i, asked, h, sums + i);
+}
 #endif
 
 static half_dots_of_all *half_dots = plain_half_dots;
@@ -481,19 +663,19 @@ static int multiply_by(const char *level)
     if (!strcmp(level, "avx512vnni")) {
         if (!avx2 || !__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
             return 0;
-        dots = vnni_dots, half_dots = avx2_half_dots;
+        dots = vnni_dots, half_dots = vnni_half_dots, look = &AVX512_LOOK;
         return 1;
     }
     if (!strcmp(level, "avx2")) {
         if (!avx2)
             return 0;
-        dots = avx2_dots, half_dots = avx2_half_dots;
+        dots = avx2_dots, half_dots = avx2_half_dots, look = &AVX2_LOOK;
         return 1;
     }
 #endif
     if (strcmp(level, "plain"))
         return 0;
-    dots = plain_dots, half_dots = plain_half_dots;
+    dots = plain_dots, half_dots = plain_half_dots, look = &PLAIN_LOOK;
     return 1;
 }
 
@@ -580,6 +762,34 @@ static PyObject *posting_sums(PyObject *self, PyObject *const *args, Py_ssize_t 
             }
             out[items[p]] += values[p];
         }
+    }
+    result = Py_NewRef(Py_None);
+end:
+    release(&all);
+    return result;
+}
+
+/* opinions(sums, codes, out): out[i] = sums[codes[i]], NaN where that is 0. */
+static PyObject *opinions(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    arrays all = {.held = 0};
+    PyObject *result = NULL;
+    Py_ssize_t n = -1, m = -1;
+    (void)self;
+    if (!wants(nargs, 3))
+        return NULL;
+    const float *sums = elements(&all, args[0], FLOAT32, 0, &n);
+    const int64_t *codes = sums ? elements(&all, args[1], INT64, 0, &m) : NULL;
+    float *out = codes ? elements(&all, args[2], FLOAT32, 1, &m) : NULL;
+    if (!out)
+        goto end;
+    for (Py_ssize_t i = 0; i < m; i++) {
+        if (codes[i] < 0 || codes[i] >= n) {
+            PyErr_Format(PyExc_IndexError, "code %lld of %zd", (long long)codes[i], n);
+            goto end;
+        }
+        const float sum = sums[codes[i]];
+        out[i] = sum == 0 ? NAN : sum;
     }
     result = Py_NewRef(Py_None);
 end:
@@ -732,8 +942,10 @@ end:
 static PyMethodDef METHODS[] = {
     {"leading", (PyCFunction)(void (*)(void))leading, METH_FASTCALL, "leading(scores, allowed, above, out) -> count"},
     {"products", (PyCFunction)(void (*)(void))products, METH_FASTCALL, "products(codes, scales, vector, rows, out)"},
+    {"direction", (PyCFunction)(void (*)(void))direction, METH_FASTCALL, "direction(codes, scales, rows, out) -> bool"},
     {"half_byte_products", (PyCFunction)(void (*)(void))half_byte_products, METH_FASTCALL, "half_byte_products(bytes, scales, vector, out)"},
     {"posting_sums", (PyCFunction)(void (*)(void))posting_sums, METH_FASTCALL, "posting_sums(pointer, items, values, terms, out)"},
+    {"opinions", (PyCFunction)(void (*)(void))opinions, METH_FASTCALL, "opinions(sums, codes, out)"},
     {"distinct", (PyCFunction)(void (*)(void))distinct, METH_FASTCALL, "distinct(codes, n_items, out) -> count"},
     {"scaled", (PyCFunction)(void (*)(void))scaled, METH_FASTCALL, "scaled(columns, k, out)"},
     {"descending", (PyCFunction)(void (*)(void))descending, METH_FASTCALL, "descending(scores, codes, out) -> bool"},
@@ -745,7 +957,7 @@ static int started(PyObject *module)
 {
     if (!multiply_by("avx512vnni") && !multiply_by("avx2"))
         multiply_by("plain");
-    return PyModule_AddIntConstant(module, "VERSION", 2);
+    return PyModule_AddIntConstant(module, "VERSION", 3);
 }
 
 static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, started}, {0, NULL}};

@@ -35,6 +35,9 @@ ENCODER = "encoder"
 
 MODEL, TOKENIZER, ABOUT = "model.onnx", "tokenizer.json", "about.json"
 DOWN, UP = "down", "up"
+KEPT_WORDS = 20_000
+"""Words whose tokens are kept, a few hundred bytes each."""
+
 Additions = Mapping[str, np.ndarray]
 """``down`` float32 ``[p, d, heads · r]`` and ``up`` float32 ``[p, r, d / heads]``: what is added to product p of the
 network; query and value of every layer's attention in turn, of rank r in each head."""
@@ -131,17 +134,41 @@ class WordEncoder(QueryEncoder):
 
     FILES = (CODES, SCALES, TOKENIZER)
 
+    def __init__(self, folder: Path) -> None:
+        """As :class:`QueryEncoder`."""
+        super().__init__(folder)
+        self._kept: dict[str, list[int]] = {}
+
     @functools.cached_property
     def _words(self) -> RoundedVectors:
-        words = RoundedVectors.load(self.folder)
-        return words._replace(scales=np.nan_to_num(words.scales))  # a token without a vector adds nothing
+        return RoundedVectors.load(self.folder)
+
+    @functools.cached_property
+    def _cuts_at_spaces(self) -> bool:
+        """Whether the tokens of a text are known to be those of its words; some mark in a word where it stands."""
+        parts = self.tokenizer.normalizer, self.tokenizer.pre_tokenizer
+        return [type(part).__name__ for part in parts] == ["BertNormalizer", "BertPreTokenizer"]
+
+    def tokens(self, text: str) -> list[int]:
+        """Places of a text's tokens in the vocabulary; those of words that came before are kept."""
+        with self._lock:
+            tokenizer, by_word = self.tokenizer, self._cuts_at_spaces
+        if not by_word:
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+            return ids
+        found: list[int] = []
+        for word in text.split(" "):
+            kept = self._kept.get(word)
+            if kept is None:
+                if len(self._kept) >= KEPT_WORDS:
+                    self._kept.clear()
+                kept = self._kept[word] = tokenizer.encode(word, add_special_tokens=False).ids
+            found += kept
+        return found[: self.max_tokens]
 
     def encode(self, text: str) -> np.ndarray:
         """As :class:`QueryEncoder`; zeros for a text of whose tokens none has a vector."""
         with self._lock:
-            tokenizer, words = self.tokenizer, self._words
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
-        total = words.scales.take(ids) @ words.codes.take(ids, axis=0).astype(np.float32)
-        length = np.sqrt(total @ total)
-        vector: np.ndarray = total / length if length else total
-        return vector
+            words = self._words
+        found = words.direction(np.array(self.tokens(text), np.int64))
+        return np.zeros(words.codes.shape[1], np.float32) if found is None else found

@@ -66,7 +66,16 @@ def scores(draw: np.random.Generator, n: int, *, special: float, distinct: int) 
     return np.where(draw.random(n) < special, draw.choice(SPECIAL, n), plain).astype(np.float32)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.fixture(scope="module", params=["avx512vnni", "avx2", "plain"])
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    if not kernels().use(request.param):
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    assert any(kernels().use(one) for one in ("avx512vnni", "avx2", "plain"))
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=100, deadline=None)
 @given(
     size=st.one_of(st.integers(0, 80), st.integers(1000, 9000)),
     n=st.integers(0, 300),
@@ -87,12 +96,18 @@ def test_the_best_scores_are_those_of_numpy(
     np.testing.assert_array_equal(*both(lambda: leading(positive, n, allowed, silent=0)))
 
 
-@pytest.fixture(scope="module", params=["avx512vnni", "avx2", "plain"])
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not kernels().use(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    assert any(kernels().use(one) for one in ("avx512vnni", "avx2", "plain"))
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("above", [None, -np.inf, -1e-45, -0.0, 0.0, 1e-45, 1.0, 3e38, np.inf])
+@pytest.mark.parametrize("n", [1, 100, 399])
+def test_what_is_not_above_a_bound_is_left_out(above: float | None, n: int) -> None:
+    draw = np.random.default_rng(n)
+    edges = np.array([-np.inf, -3e38, -1, -1e-45, -0.0, 0, 1e-45, 1, np.nextafter(np.float32(1), 2), 3e38, np.inf])
+    few, many = draw.choice(edges, 40).astype(np.float32), draw.choice(edges, 7000).astype(np.float32)
+    for values in (few, many, np.sort(many), np.sort(many)[::-1].copy(), np.full(7000, above or 0, np.float32)):
+        meant = np.flatnonzero(values >= -np.inf if above is None else values > np.float32(above))
+        best = np.sort(meant[np.lexsort((meant, -values[meant]))[:n]])
+        out = np.empty(n, np.int64)
+        np.testing.assert_array_equal(out[: kernels().leading(values, None, above, out)], best)
 
 
 @pytest.mark.usefixtures("level")
@@ -151,6 +166,20 @@ def test_sums_of_postings_are_those_of_the_library(*, k1: float, n: int, seed: i
     found, plain = both(lambda: member.propose(context, 5))
     np.testing.assert_array_equal(found.codes, plain.codes)
     np.testing.assert_array_equal(found.score(found.codes), plain.score(plain.codes))
+
+
+@given(m=st.integers(0, 20), d=st.sampled_from([1, 3, 64, 384]), seed=st.integers(0, 9999))
+def test_the_direction_of_a_sum_is_that_of_numpy(*, m: int, d: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    kept = RoundedVectors.of(draw.normal(size=(30, d)) * (draw.random((30, 1)) < 0.8))
+    rows = draw.integers(0, 30, m)
+    found, plain = both(lambda: kept.direction(rows))
+    assert (found is None) == (plain is None)
+    if found is not None:
+        np.testing.assert_array_equal(found, plain)
+        assert np.linalg.norm(found) == pytest.approx(1, abs=1e-6)
+        meant = np.nan_to_num(kept.scales[rows]).astype(np.float64) @ kept.codes[rows]
+        assert found @ meant == pytest.approx(np.linalg.norm(meant), rel=1e-5)
 
 
 @given(columns=arrays(np.float32, st.tuples(st.integers(0, 20), st.integers(0, 4)), elements=st.sampled_from(SPECIAL)))
@@ -232,6 +261,13 @@ FLOATS, LONGS, BYTES = np.zeros(4, np.float32), np.zeros(4, np.int64), np.zeros(
         ),
         ("half_byte_products", (BYTES, FLOATS, FLOATS, FLOATS), TypeError, "format b where uint8"),
         ("products", (BYTES, FLOATS, FLOATS[:2], FLOATS, FLOATS), TypeError, "format f where int64"),
+        ("leading", (FLOATS, None, "much", LONGS), TypeError, "real number"),
+        ("opinions", (FLOATS, LONGS + 4, FLOATS), IndexError, "code 4 of 4"),
+        ("opinions", (FLOATS, LONGS - 1, FLOATS), IndexError, "code -1 of 4"),
+        ("opinions", (FLOATS, LONGS, FLOATS[:3]), ValueError, "3 elements where 4"),
+        ("direction", (BYTES, FLOATS, LONGS + 4, FLOATS[:2]), IndexError, "row 4 of 4"),
+        ("direction", (BYTES, FLOATS, LONGS - 1, FLOATS[:2]), IndexError, "row -1 of 4"),
+        ("direction", (BYTES, FLOATS, LONGS, FLOATS), ValueError, "8 codes are not 4 rows of 4"),
         ("distinct", (LONGS + 9, 9, LONGS), IndexError, "code 9 of 9"),
         ("distinct", (LONGS, -64, LONGS), ValueError, "-64 items"),
         ("scaled", (FLOATS, 3, FLOATS), ValueError, "4 numbers are not 3 columns"),

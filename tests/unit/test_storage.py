@@ -29,6 +29,7 @@ def test_files_of_equal_content_lie_in_memory_once(tmp_path: Path) -> None:
     assert {name: values.tolist() for name, values in read.items()} == {"a": [1, 2], "b": [1, 2], "c": [3, 4]}
     files = {name: mapped(values.ctypes.data) for name, values in read.items()}
     assert files == {name: str(tmp_path / source / "codes.npy") for name, source in zip("abc", "aac", strict=True)}
+    assert read["a"] is read["b"], "one mapping, so one entry of a page table"
     assert elsewhere.tolist() == [1, 2]
     after = read_array(tmp_path / "b" / "codes.npy")
     assert mapped(after.ctypes.data) == str(tmp_path / "b" / "codes.npy")
