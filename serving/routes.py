@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,9 +29,33 @@ from serving.runtime import Runtime, Served
 
 MAX_BODY = 1_000_000
 MAX_EVENTS_BODY = 16_000_000
+TOKEN_BYTES, TOKENS_AT_ONCE = 16, 256
 
 Body = TypeVar("Body", bound=schemas.Request)
 Query = TypeVar("Query", bound=BaseModel)
+
+
+class Tokens:
+    """Attribution tokens of 128 random bits; thread-safe, and no two processes have the same.
+
+    The system is asked for many at once, which takes it as long as one: a tenth of what a kept order is answered in.
+    """
+
+    def __init__(self) -> None:
+        """Draw none so far."""
+        self._drawn: list[str] = []
+        os.register_at_fork(after_in_child=self._drawn.clear)
+
+    def draw(self) -> str:
+        """One that nobody has had."""
+        if not self._drawn:
+            bits = secrets.token_bytes(TOKEN_BYTES * TOKENS_AT_ONCE)
+            ones = (bits[place : place + TOKEN_BYTES] for place in range(0, len(bits), TOKEN_BYTES))
+            self._drawn.extend(base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in ones)
+        return self._drawn.pop()
+
+
+TOKENS = Tokens()
 
 
 class Call:
@@ -40,7 +66,7 @@ class Call:
         self.request = request
         self.runtime = runtime
         self.started = started
-        self.token = secrets.token_urlsafe(16)
+        self.token = TOKENS.draw()
         self.served = runtime.served
         self.fallback: str | None = None
 

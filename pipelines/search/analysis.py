@@ -114,24 +114,16 @@ class Analyzer:
         plain = _FEET.sub(" ft ", _INCHES.sub(" in ", normalised(text)))
         found: list[str] = []
         number: str | None = None
-        for word in _WORD.finditer(plain):
-            pieces = [piece.group() for piece in _PIECE.finditer(word.group())]
-            for piece in pieces:
+        for word in _WORD.findall(plain):
+            parts, whole = _analysed(self.language, word)
+            for piece, terms in parts:
                 if number is not None and piece in _CANONICAL:
                     found.append(f"{number}{_CANONICAL[piece]}")
-                found += self._single(piece)
+                found += terms
                 number = piece if piece[0].isdigit() else None
-            if len(pieces) > 1 and (whole := compound(pieces)) is not None:
-                found.append(whole if any(one.isdigit() for one in whole) else self.stem(whole))
+            if whole is not None:
+                found.append(whole)
         return found
-
-    def _single(self, piece: str) -> Iterator[str]:
-        if piece[0].isdigit():
-            yield piece
-        elif script(piece[0]).startswith(UNSPACED):
-            yield from pairs(piece)
-        else:
-            yield self.stem(_POSSESSIVE.sub("", piece))
 
     def stem(self, word: str) -> str:
         """The stem of a normalised word, without accents."""
@@ -145,7 +137,7 @@ def pieces(text: str) -> list[str]:
         if not piece[0].isdigit() and script(piece[0]).startswith(UNSPACED):
             found += piece
         else:
-            found.append(_POSSESSIVE.sub("", piece))
+            found.append(_owner(piece))
     return found
 
 
@@ -162,6 +154,31 @@ def compound(pieces: list[str]) -> str | None:
 def pairs(run: str) -> list[str]:
     """Overlapping pairs of characters; a single character stays."""
     return [run[place : place + 2] for place in range(len(run) - 1)] or [run]
+
+
+def _owner(piece: str) -> str:
+    """Without a possessive."""
+    return piece if piece.isalnum() else _POSSESSIVE.sub("", piece)
+
+
+@functools.lru_cache(maxsize=50_000)
+def _analysed(latin: str | None, word: str) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], str | None]:
+    """The pieces of a word with the terms of each, and the compound of all; most words have come before."""
+    pieces = _PIECE.findall(word)
+    parts = tuple((piece, tuple(_terms_of(latin, piece))) for piece in pieces)
+    whole = compound(pieces) if len(pieces) > 1 else None
+    if whole is not None and not any(one.isdigit() for one in whole):
+        whole = _stemmed(latin, whole)
+    return parts, whole
+
+
+def _terms_of(latin: str | None, piece: str) -> Iterator[str]:
+    if piece[0].isdigit():
+        yield piece
+    elif script(piece[0]).startswith(UNSPACED):
+        yield from pairs(piece)
+    else:
+        yield _stemmed(latin, _owner(piece))
 
 
 @functools.lru_cache(maxsize=64)

@@ -75,9 +75,13 @@ def _spans(words: Sequence[str], known: Mapping[str, Sequence[str]]) -> list[str
     """Keys of names in a row of words, the longest at each place; no word is used twice."""
     found, at = [], 0
     while at < len(words):
-        ends = range(min(len(words), at + LONGEST), at, -1)
-        end = next((end for end in ends if "".join(words[at:end]) in known), None)
-        if end is not None:
-            found.append("".join(words[at:end]))
-        at = end or at + 1
+        key, end = "", at + 1
+        joined = ""
+        for place in range(at, min(len(words), at + LONGEST)):
+            joined += words[place]
+            if joined in known:
+                key, end = joined, place + 1
+        if key:
+            found.append(key)
+        at = end
     return list(dict.fromkeys(found))

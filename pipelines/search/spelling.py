@@ -77,8 +77,10 @@ class Speller:
     def corrected(self, text: str) -> str | None:
         """The query with its unknown words replaced by the nearest known ones; None when nothing changes."""
         plain = normalised(text)
-        rewritten = _WORD.sub(lambda word: self._nearest(word.group()), plain)
-        return rewritten if rewritten != plain else None
+        words = _WORD.findall(plain)
+        if list(map(self._nearest, words)) == words:
+            return None
+        return _WORD.sub(lambda word: self._nearest(word.group()), plain)
 
     def relaxed(self, text: str) -> str | None:
         """The query's words as far as they are known: unknown ones completed, cut short to a known one, or left out.
