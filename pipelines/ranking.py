@@ -25,6 +25,10 @@ class Filter:
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
+NO_FILTER = Filter()
+"""What is available."""
+
+
 @dataclass(frozen=True)
 class RankRequest:
     """A request for a list; together with the history it is all that a ranking depends on.
@@ -48,7 +52,7 @@ class RankRequest:
     query: str | None = None
     n: int = 10
     offset: int = 0
-    filter: Filter = Filter()
+    filter: Filter = NO_FILTER
     exclude: tuple[str, ...] = ()
     placement: str | None = None
     time: datetime | None = None

@@ -70,6 +70,8 @@ def counted(ranking: Ranking) -> dict[str, list[dict[str, Any]]]:
 
 
 def _filter(wanted: Filter) -> asked.Filter:
+    if not wanted.model_fields_set:
+        return asked.NO_FILTER
     return asked.Filter(
         category=wanted.category,
         brand=wanted.brand,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from serving import auth, bundle_choice
 from serving.auth import Keys
 from serving.bundle_choice import BundleChoice
 from serving.event_store import EventStore
+from serving.garbage import Collector
 
 logger = logging.getLogger("fuseline.service")
 
@@ -63,6 +63,7 @@ class Runtime:
     served: Served | None
     failure: str | None = None
     previous: Served | None = None
+    collector: Collector | None = None
 
     @classmethod
     def open(cls, environ: Mapping[str, str]) -> Runtime:
@@ -81,10 +82,9 @@ class Runtime:
             logger.error("%s", failure)  # noqa: TRY400 - the message says it all
         # the writer's thread must not wait 5 ms for every turn of the interpreter's lock
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        gc.collect()
-        gc.freeze()
-        gc.enable()  # where a service starts, it is off so far
-        return cls(store, keys, environ.get("FUSELINE_REPLAY") == "1", served, failure)
+        collector = Collector()
+        collector.start()
+        return cls(store, keys, environ.get("FUSELINE_REPLAY") == "1", served, failure, collector=collector)
 
     def serve(self, other: Served) -> None:
         """Answer with another bundle from the next request on; requests under way keep theirs."""
@@ -94,6 +94,8 @@ class Runtime:
     def close(self) -> None:
         """Flush the event store."""
         self.store.close()
+        if self.collector is not None:
+            self.collector.close()
 
 
 def load(choice: BundleChoice, *, orders: Path | None = None, breathe: Callable[[], None] = lambda: None) -> Served:

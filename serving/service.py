@@ -47,7 +47,7 @@ class FrontService(Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
         """The application that a worker serves."""
-        gc.disable()  # what is imported and loaded from here on stays; Runtime.open collects once, when all is there
+        gc.disable()  # what is imported and loaded from here on stays; serving.garbage begins when all is there
 
         from serving.application import in_front
         from serving.even_server import even

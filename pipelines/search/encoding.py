@@ -137,7 +137,7 @@ class WordEncoder(QueryEncoder):
     def __init__(self, folder: Path) -> None:
         """As :class:`QueryEncoder`."""
         super().__init__(folder)
-        self._kept: dict[str, list[int]] = {}
+        self._kept: dict[str, tuple[int, ...]] = {}
 
     @functools.cached_property
     def _words(self) -> RoundedVectors:
@@ -162,7 +162,7 @@ class WordEncoder(QueryEncoder):
             if kept is None:
                 if len(self._kept) >= KEPT_WORDS:
                     self._kept.clear()
-                kept = self._kept[word] = tokenizer.encode(word, add_special_tokens=False).ids
+                kept = self._kept[word] = tuple(tokenizer.encode(word, add_special_tokens=False).ids)
             found += kept
         return found[: self.max_tokens]
 
