@@ -697,7 +697,7 @@ static PyObject *half_byte_products(PyObject *self, PyObject *const *args, Py_ss
     arrays all = {.held = 0};
     PyObject *result = NULL;
     int8_t *asked = NULL;
-    int32_t *sums = NULL;
+    int32_t sums[CHUNK];
     Py_ssize_t size = -1, n = -1, d = -1;
     (void)self;
     if (!wants(nargs, 4))
@@ -712,18 +712,21 @@ static PyObject *half_byte_products(PyObject *self, PyObject *const *args, Py_ss
         PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd rows of %zd numbers", size, n, d);
         goto end;
     }
-    if (!(asked = malloc(d + 1)) || !(sums = malloc((n + 1) * sizeof *sums))) {
+    if (!(asked = malloc(d + 1))) {
         PyErr_NoMemory();
         goto end;
     }
     int32_t sum_of_asked = 0;
     const float scale = rounded(vector, d, asked, &sum_of_asked);
-    half_dots(bytes, n, asked, d / 2, sums);
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = (float)(sums[i] - 8 * sum_of_asked) * (scales[i] * scale);
+    for (Py_ssize_t from = 0; from < n; from += CHUNK) { /* so that the sums stay in the nearest cache */
+        const Py_ssize_t rows = n - from < CHUNK ? n - from : CHUNK;
+        half_dots(bytes + from * (d / 2), rows, asked, d / 2, sums);
+        for (Py_ssize_t i = 0; i < rows; i++)
+            out[from + i] = (float)(sums[i] - 8 * sum_of_asked) * (scales[from + i] * scale);
+    }
     result = Py_NewRef(Py_None);
 end:
-    free(asked), free(sums);
+    free(asked);
     release(&all);
     return result;
 }
