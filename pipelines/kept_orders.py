@@ -1,8 +1,9 @@
 """Orders of recent searches, kept for whoever asks the same: by one process in memory, by all of a machine in a file.
 
 Which worker a request meets is chance, so a query that comes again meets one that has not seen it as often as not. The
-file has slots: an order goes into the one that the hash of its question names, in the place of another. So there is
-nothing to count and nothing to clear, and what asks most often is soon back.
+file takes every order, memory beside it only those of questions that came before. The file has slots: an order goes
+into the one that the hash of its question names, in the place of another. So there is nothing to count and nothing to
+clear, and what asks most often is soon back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import struct
 import weakref
 import zlib
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +29,9 @@ FILE = "orders.bin"
 
 IN_MEMORY = 5000
 """Orders that a process keeps, about 10 kB each."""
+
+NOTED = 32_768
+"""Questions of which it is noted that they came; half of all come once, and would drive out those that come again."""
 
 SLOTS = 8192
 """Orders that the processes of a machine keep together, likewise: most take 12 kB, a file being whole pages."""
@@ -77,21 +82,31 @@ class KeptOrders:
         self._bundle = bundle
         self._recent: Recent[tuple[str, Filter], Order] = Recent(IN_MEMORY)
         self._slots = None if folder is None else Slots(folder / FILE, SLOTS)
+        self._came = array("q", bytes(8 * NOTED))
 
     def get(self, query: str, filter_: Filter, make: Callable[[], Order]) -> Order:
         """The order for a query, from memory, else out of another process, else made."""
-        return self._recent.get((query, filter_), lambda: self._shared(query, filter_, make))
-
-    def _shared(self, query: str, filter_: Filter, make: Callable[[], Order]) -> Order:
+        asked = query, filter_
         if self._slots is None:
-            return make()
-        key = repr((self._bundle, query, filter_)).encode()
-        kept = self._slots.read(key)
+            return self._recent.get(asked, make)
+        kept = self._recent.find(asked)
         if kept is not None:
-            return Order.from_bytes(kept)
-        made = make()
-        self._slots.write(key, made.to_bytes())
-        return made
+            return kept
+        key = repr((self._bundle, query, filter_)).encode()
+        found = self._slots.read(key)
+        order = make() if found is None else Order.from_bytes(found)
+        if found is None:
+            self._slots.write(key, order.to_bytes())
+        if found is not None or self._came_before(hash(asked)):
+            self._recent.keep(asked, order)
+        return order
+
+    def _came_before(self, mark: int) -> bool:
+        """Whether a question did, by its hash; and note that it has. A doorkeeper (Einziger et al. 2017, "TinyLFU")."""
+        place = mark % NOTED
+        came = self._came[place] == mark
+        self._came[place] = mark
+        return came
 
 
 class Slots:

@@ -25,13 +25,22 @@ class Recent(Generic[Key, Value]):
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of a key, made where it is not kept; two threads may both make one, and either is as good."""
+        kept = self.find(key)
+        if kept is None:
+            self.keep(key, kept := make())
+        return kept
+
+    def find(self, key: Key) -> Value | None:
+        """The value of a key, or None."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = make()
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def keep(self, key: Key, value: Value) -> None:
+        """From now on the value of a key; not None."""
         with self._lock:
-            self._kept[key] = made
+            self._kept[key] = value
             if len(self._kept) > self._most:
                 self._kept.popitem(last=False)
-        return made

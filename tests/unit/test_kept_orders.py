@@ -77,6 +77,22 @@ def test_orders_of_another_query_filter_or_bundle_are_not_taken(tmp_path: Path) 
     assert asked == different
 
 
+def test_questions_that_come_once_do_not_drive_out_those_that_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_orders, "IN_MEMORY", 2)
+    monkeypatch.setattr(kept_orders, "SLOTS", 1)  # so that the file forgets at once
+    kept, made = KeptOrders(folder=tmp_path), []
+
+    def ask(query: str) -> None:
+        assert same(kept.get(query, Filter(), lambda: made.append(query) or ORDER), ORDER)  # type: ignore[func-returns-value]
+
+    for query in ("mug", "cup", "mug", *(f"once {n}" for n in range(50)), "mug"):
+        ask(query)
+    assert made.count("mug") == 2
+    assert len(made) == 53
+
+
 def test_two_keys_of_one_slot_take_its_place_in_turn(tmp_path: Path) -> None:
     slots = Slots(tmp_path / "orders", 1)
     slots.write(b"one", b"11")
