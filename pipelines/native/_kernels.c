@@ -261,7 +261,7 @@ static float reached(const float *scores, const uint8_t *allowed, Py_ssize_t tot
     return of_key(threshold(maxima, blocks, n, n + n / 16, rank_key(least), &reach));
 }
 
-/* The places of all allowed scores that are at least so high, ascending; `*found` is for the caller to free. NULL
+/* The places of all allowed scores that are at least so high, ascending, for the caller to free; NULL
  * where there is no memory. */
 static int32_t *reaching(const float *scores, const uint8_t *allowed, Py_ssize_t total, float least, Py_ssize_t *kept)
 {
