@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import random
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,23 @@ START_SECONDS = 120.0
 """The service is given up when it has not answered by then; it takes seconds on an idle machine."""
 
 LOOK_SECONDS = 0.02
+
+PORTS = range(20_000, 32_000)
+"""Below those of outgoing connections, one of which could take a port in the second before a service binds it."""
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on.
+
+    Raises:
+        ArtifactError: when a hundred draws find none.
+    """
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed connection may linger
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ArtifactError("no free port", found=f"100 of {PORTS} are taken", do="stop what listens there")
 
 
 @dataclass(frozen=True)
@@ -52,9 +70,7 @@ def serving(target: str, *, environment: Mapping[str, str], cwd: Path, log: Path
     Raises:
         ArtifactError: when it does not get ready; says its last words.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port)]
     began = time.perf_counter()
     with log.open("ab") as stream:
@@ -76,5 +92,5 @@ def _ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):  # refused, or another's answer
         return False

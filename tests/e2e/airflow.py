@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.server import free_port
+from pipelines.service_process import free_port
 from tests.stages import pipeline, shops
 
 SCHEDULED = ("TRAINING", "FEEDBACK", "MONITORING", "ERASURE")

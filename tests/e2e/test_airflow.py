@@ -15,8 +15,8 @@ import yaml
 
 from pipelines import champion
 from pipelines.process_tree import below
+from pipelines.service_process import free_port
 from tests.e2e.airflow import RUN_SECONDS, STOP_SECONDS, small_shop, started
-from tests.e2e.server import free_port
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(5400)]
 

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pipelines import native
 from pipelines.adapters.bento import LOCK, ROOT, build_bento, environment, store
 from pipelines.bundle import Bundle
 from pipelines.ranking import RankRequest
+from pipelines.service_process import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -75,9 +75,7 @@ def test_an_exported_bento_answers_the_same_lists_from_an_empty_store(tmp_path: 
     variables |= {"BENTOML_HOME": str(elsewhere), "BENTOML_DO_NOT_TRACK": "True"}
     subprocess.run([*bentoml, "import", str(exported)], env=variables, cwd=elsewhere, check=True)
     variables["PYTHONPATH"] = str(tmp_path / "block")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [*bentoml, "serve", "fuseline:latest", "--port", str(port)]
     log = tmp_path / "service.log"
     with log.open("wb") as out:

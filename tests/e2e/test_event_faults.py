@@ -14,8 +14,9 @@ import pytest
 
 from benchmarks.made_bundle import make
 from pipelines.actions.collect import collect
+from pipelines.service_process import free_port
 from tests.e2e.senders import sending, wait_for_more
-from tests.e2e.server import Server, free_port, serving
+from tests.e2e.server import Server, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 

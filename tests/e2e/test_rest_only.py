@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import champion
+from pipelines.service_process import free_port
 from pipelines.storage import read_json
 from tests.e2e.airflow import RUN_SECONDS, Airflow, clone, started
-from tests.e2e.server import Server, free_port, serving
+from tests.e2e.server import Server, serving
 from tests.e2e.shoppers import CLIENTS, WITHIN_S, Shoppers, all_serve, counted, shopping
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.e2e, pytest.mark.timeout(4 * RUN_SECONDS)]
