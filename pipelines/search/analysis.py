@@ -137,7 +137,7 @@ def pieces(text: str) -> list[str]:
         if not piece[0].isdigit() and script(piece[0]).startswith(UNSPACED):
             found += piece
         else:
-            found.append(_owner(piece))
+            found.append(_without_possessive(piece))
     return found
 
 
@@ -156,8 +156,8 @@ def pairs(run: str) -> list[str]:
     return [run[place : place + 2] for place in range(len(run) - 1)] or [run]
 
 
-def _owner(piece: str) -> str:
-    """Without a possessive."""
+def _without_possessive(piece: str) -> str:
+    """``mother`` of ``mother's``."""
     return piece if piece.isalnum() else _POSSESSIVE.sub("", piece)
 
 
@@ -178,7 +178,7 @@ def _terms_of(latin: str | None, piece: str) -> Iterator[str]:
     elif script(piece[0]).startswith(UNSPACED):
         yield from pairs(piece)
     else:
-        yield _stemmed(latin, _owner(piece))
+        yield _stemmed(latin, _without_possessive(piece))
 
 
 @functools.lru_cache(maxsize=64)
